@@ -1,0 +1,95 @@
+"""Nested state in one safetensors file: the tensors as they are, their structure as JSON in its header.
+
+What may be stored: tensors, int, float, bool, str, None, nested in NamedTuple, tuple, list or dict
+with str keys. Reading runs no code from the file: a NamedTuple is looked up by name among classes
+that are already imported.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save as to_bytes
+from torch import Tensor
+
+from retain.files import write_atomically
+
+FORMAT = "retain-checkpoint-1"
+
+
+class BadCheckpoint(ValueError):
+    """The file is no checkpoint, or a damaged one."""
+
+
+def save(path: Path, tree: Any) -> None:
+    """Write atomically: a crash leaves the old file or the new one."""
+    found: dict[str, Tensor] = {}
+    structure = _pack(tree, found)
+    write_atomically(path, to_bytes(found, {"format": FORMAT, "structure": json.dumps(structure)}))
+
+
+def load(path: Path) -> Any:
+    """What `save` was given.
+
+    Raises:
+        BadCheckpoint: names the file and what is wrong with it.
+        FileNotFoundError: there is none.
+    """
+    if not path.is_file():
+        raise FileNotFoundError(f"no checkpoint at {path}")
+    try:
+        with safe_open(str(path), framework="pt") as f:
+            metadata = f.metadata() or {}
+            if metadata.get("format") != FORMAT:
+                raise BadCheckpoint(f"{path} is not a {FORMAT} file (format: {metadata.get('format')!r})")
+            found = {k: f.get_tensor(k).clone() for k in f.keys()}  # noqa: SIM118
+        return _unpack(json.loads(metadata["structure"]), found)
+    except (SafetensorError, KeyError, TypeError, ValueError, RecursionError) as e:
+        if isinstance(e, BadCheckpoint):
+            raise
+        raise BadCheckpoint(f"{path} is damaged: {e}") from e
+
+
+def _pack(tree: Any, found: dict[str, Tensor]) -> Any:
+    if tree is None or isinstance(tree, bool | int | float | str):
+        return tree
+    if isinstance(tree, Tensor):
+        name = str(len(found))
+        found[name] = tree.detach().cpu().clone().contiguous()
+        return {"tensor": name}
+    if isinstance(tree, dict):
+        if not all(isinstance(k, str) for k in tree):
+            raise TypeError(f"state dicts have str keys, got {list(tree)[:3]}")
+        return {"dict": [[k, _pack(v, found)] for k, v in tree.items()]}
+    if isinstance(tree, list):
+        return {"list": [_pack(v, found) for v in tree]}
+    if isinstance(tree, tuple):
+        kind = type(tree)
+        name = None if kind is tuple else f"{kind.__module__}:{kind.__qualname__}"
+        return {"tuple": [_pack(v, found) for v in tree], "of": name}
+    raise TypeError(f"state holds a {type(tree).__name__}; it may hold tensors, numbers, str, None in containers")
+
+
+def _unpack(data: Any, found: dict[str, Tensor]) -> Any:
+    if not isinstance(data, dict):
+        return data
+    if "tensor" in data:
+        return found[data["tensor"]]
+    if "dict" in data:
+        return {k: _unpack(v, found) for k, v in data["dict"]}
+    if "list" in data:
+        return [_unpack(v, found) for v in data["list"]]
+    values = [_unpack(v, found) for v in data["tuple"]]
+    return tuple(values) if data["of"] is None else _named_tuple(data["of"])(*values)
+
+
+def _named_tuple(name: str) -> type:
+    module, _, qualname = name.partition(":")
+    kind = getattr(sys.modules.get(module), qualname, None)
+    if not (isinstance(kind, type) and issubclass(kind, tuple) and "_fields" in vars(kind)):
+        raise BadCheckpoint(f"state of a kind that is not at hand: {name!r}; import the method that it belongs to")
+    return kind

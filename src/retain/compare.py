@@ -1,0 +1,146 @@
+"""Many runs side by side on this machine's cores, one process each."""
+
+from __future__ import annotations
+
+import multiprocessing as mp
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterable
+from concurrent.futures import Future, ProcessPoolExecutor, as_completed
+from concurrent.futures.process import BrokenProcessPool
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from retain.experiment import Experiment
+from retain.files import write_atomically
+from retain.result import Result
+from retain.run import Interrupted, Progress
+
+
+@dataclass(frozen=True)
+class Job:
+    """One run and the folder that it writes to."""
+
+    name: str
+    experiment: Experiment
+    out: Path
+
+
+@dataclass(frozen=True)
+class Failure:
+    """Why a run gave no result."""
+
+    job: Job
+    reason: str
+
+
+class _Worker:
+    """What a worker process holds: the channel to the parent, and whether to stop."""
+
+    events: Any = None
+    stopping: Any = None
+
+
+def _start(events: Any, stopping: Any) -> None:
+    _Worker.events, _Worker.stopping = events, stopping
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent hears Ctrl-C and asks all to stop
+
+
+def _work(job: Job, resume: bool) -> Result | Failure:
+    """The result, or why there is none: said in words, since not every exception crosses processes."""
+    try:
+        return _run_one(job, resume)
+    except Exception as e:
+        return Failure(job, str(e) or type(e).__name__)
+
+
+def _run_one(job: Job, resume: bool) -> Result:
+    finished = job.out / "result.json"
+    if resume and finished.exists():
+        return Result.load(finished)
+    last = 0.0
+
+    def tell(p: Progress) -> None:
+        nonlocal last
+        if time.monotonic() - last > 0.2 or (p.task + 1 == p.tasks and p.step == p.steps):
+            last = time.monotonic()
+            _Worker.events.put((job.name, p))
+
+    return job.experiment.run(job.out, resume=resume, progress=tell, stop=_Worker.stopping.is_set)
+
+
+def run_all(
+    jobs: Iterable[Job],
+    workers: int = 2,
+    resume: bool = False,
+    progress: Callable[[str, Progress], None] | None = None,
+    finished: Callable[[Job, Result | Failure], None] | None = None,
+) -> list[Result | Failure]:
+    """Run the jobs, `workers` at a time; what each gave, in their order.
+
+    A run that fails leaves the others going. Ctrl-C lets every run save where it is.
+
+    Args:
+        jobs: the runs; longest first keeps all workers busy to the end.
+        workers: processes.
+        resume: skip the runs that are done and go on with those that were begun.
+        progress: told of each run's progress a few times a second, with the job's name.
+        finished: told of each result as it comes.
+
+    Raises:
+        Interrupted: after Ctrl-C, when every run has saved.
+    """
+    jobs = list(jobs)
+    context = mp.get_context("spawn")
+    events, stopping = context.Queue(), context.Event()
+    listener = threading.Thread(target=_listen, args=(events, progress), daemon=True)
+    listener.start()
+    pool = ProcessPoolExecutor(workers, context, _start, (events, stopping))
+    try:
+        futures = {pool.submit(_work, job, resume): i for i, job in enumerate(jobs)}
+        return _collect(futures, jobs, stopping, finished)
+    finally:
+        pool.shutdown(cancel_futures=True)
+        events.put(None)
+        listener.join()
+        events.close()
+
+
+def _collect(
+    futures: dict[Future[Result | Failure], int], jobs: list[Job], stopping: Any,
+    finished: Callable[[Job, Result | Failure], None] | None,
+) -> list[Result | Failure]:  # fmt: skip
+    found: dict[int, Result | Failure] = {}
+    try:
+        for future in as_completed(futures):
+            i = futures[future]
+            found[i] = _outcome(future, jobs[i])
+            if finished:
+                finished(jobs[i], found[i])
+    except KeyboardInterrupt:
+        stopping.set()
+        for future in futures:
+            future.cancel()
+        raise Interrupted("stopped; every run has saved where it was") from None
+    return [found[i] for i in range(len(jobs))]
+
+
+def _outcome(future: Future[Result | Failure], job: Job) -> Result | Failure:
+    try:
+        return future.result()
+    except BrokenProcessPool:
+        return Failure(job, "a worker process died (out of memory, or killed); --resume goes on from here")
+
+
+def _listen(events: Any, progress: Callable[[str, Progress], None] | None) -> None:
+    while (event := events.get()) is not None:
+        if progress:
+            progress(*event)
+
+
+def jobs_of(experiments: Iterable[tuple[str, Experiment]], out: Path) -> list[Job]:
+    """A job for each named experiment, in a folder of its name below `out`."""
+    write_atomically(out / ".retain", b"")  # fails now, not after an hour, where nothing can be written
+    return [Job(name, e, out / name) for name, e in experiments]

@@ -1,0 +1,133 @@
+"""The diagonal of the Fisher information, of single examples, never of batch means.
+
+F_i = mean over examples x of E_c[(d log p(c | x) / d p_i)^2]. The expectation over labels c is
+
+- `exact`: sum over the classes in play, weighted by the model's own p(c | x). At a minimum of the
+  loss this is the Gauss-Newton diagonal, the b_i of the lecture.
+- `sampled`: one label a example, drawn from p(. | x): unbiased for `exact`.
+- `true`: the data's label: the empirical Fisher, another matrix (Kunstner et al. 2019).
+
+(Martens 2020, arXiv:1412.1193, sections 5 and 11.) None depends on the batch size.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Literal
+
+import torch
+import torch.nn.functional as nnf
+from torch import Generator, Tensor
+from torch.func import grad, vmap
+
+from retain.curvature.layers import covered, deltas, parameters_of, per_example, shares_weights
+from retain.examples import Examples, Union
+from retain.types import Params, Problem, among
+
+Labels = Literal["exact", "sampled", "true"]
+
+
+def fisher(
+    problem: Problem,
+    params: Params,
+    examples: Examples | Union,
+    task: int,
+    rng: Generator,
+    labels: Labels = "exact",
+    n: int | None = None,
+    batch_size: int = 256,
+) -> Params:
+    """The Fisher diagonal at `params`, entry for entry of `spec.names`, in evaluation mode.
+
+    Args:
+        problem: model and classes in play.
+        params: where to take it; running statistics are not changed.
+        examples: over which the mean is taken.
+        task: their task's number, or HIDDEN.
+        rng: draws the n examples and the sampled labels.
+        labels: how the expectation over labels is taken.
+        n: how many examples, drawn without replacement; None or more than there are: all.
+        batch_size: examples at a time; changes speed and memory, not the result.
+
+    Raises:
+        ValueError: no examples.
+    """
+    if len(examples) == 0:
+        raise ValueError("the Fisher of no examples is not defined")
+    chosen = torch.arange(len(examples))
+    if n is not None and n < len(examples):
+        chosen = torch.randperm(len(examples), generator=rng)[:n]
+    total = {k: torch.zeros_like(params[k]) for k in problem.spec.names}
+    layers: tuple[str, ...] | None = None
+    for index in chosen.split(batch_size):
+        x, y = (t.to(problem.spec.device) for t in examples.batch(index))
+        tasks = torch.full((len(y),), task, device=y.device)
+        if layers is None:
+            layers = covered(problem, params, x, tasks)
+        _add_squares(problem, params, x, y, tasks, labels, rng, layers, total)
+    return {k: t.div_(len(chosen)) for k, t in total.items()}
+
+
+def _directions(p: Tensor, y: Tensor, labels: Labels, rng: Generator) -> Iterator[tuple[Tensor, Tensor]]:
+    """Pairs (v [N, C], weight [N]): d log p(c | x) / d logits = v, and how much its square counts."""
+    C = p.shape[1]
+    if labels == "exact":
+        for c in range(C):
+            yield nnf.one_hot(torch.full_like(y, c), C) - p, p[:, c]
+        return
+    if labels == "sampled":
+        # inverse of the cumulative distribution: the draw is made on the CPU, the same on every device
+        u = torch.rand(len(p), 1, generator=rng, dtype=torch.float64).to(p.device)
+        cdf = p.double().cumsum(1)
+        y = (u * cdf[:, -1:] >= cdf).sum(1).clamp_(max=C - 1)
+    yield nnf.one_hot(y, C) - p, torch.ones_like(p[:, 0])
+
+
+def _add_squares(
+    problem: Problem, params: Params, x: Tensor, y: Tensor, tasks: Tensor, labels: Labels,
+    rng: Generator, layers: tuple[str, ...], total: Params,
+) -> None:  # fmt: skip
+    """Add the weighted squares of every single-example gradient to `total`."""
+    home = parameters_of(layers, problem.spec.names)
+    rest = [k for k in problem.spec.names if k not in home]
+    logits, traced = problem.trace(params, x, tasks)
+    traced = {k: traced[k] for k in layers}
+    p = among(logits.detach(), problem.allowed(tasks)).softmax(1)
+    square = {k: torch.zeros_like(t.output) for k, t in traced.items() if not shares_weights(t)}
+    for v, weight in _directions(p, y, labels, rng):
+        for name, delta in deltas(logits, traced, v.to(logits), keep=True).items():
+            if name in square:
+                # W's gradient is delta x', so its square is delta^2 (x^2)': x waits for the last c
+                square[name].addcmul_(delta * delta, weight[:, None])
+                continue
+            for i, g in enumerate(per_example(traced[name], delta)):
+                if (full := _name(name, i)) in home:
+                    total[full] += torch.einsum("n...,n->...", g * g, weight)
+        if rest:
+            for k, g in _per_example_by_vmap(problem, params, x, tasks, v, rest).items():
+                total[k] += torch.einsum("n...,n->...", g * g, weight)
+    for name, d2 in square.items():
+        if (full := _name(name, 0)) in home:
+            total[full].addmm_(d2.T, traced[name].input ** 2)
+        if (full := _name(name, 1)) in home:
+            total[full] += d2.sum(0)
+
+
+def _name(layer: str, i: int) -> str:
+    kind = ("weight", "bias")[i]
+    return f"{layer}.{kind}" if layer else kind
+
+
+def _per_example_by_vmap(
+    problem: Problem, params: Params, x: Tensor, tasks: Tensor, v: Tensor, names: list[str]
+) -> Params:
+    """Gradients [N, *shape] of v_n . logits(x_n) for parameters of layers of any other kind."""
+    fixed = {k: t.detach() for k, t in params.items()}
+
+    def score(moved: Params, x_n: Tensor, task_n: Tensor, v_n: Tensor) -> Tensor:
+        out = problem.logits({**fixed, **moved}, x_n[None], task_n[None])
+        return (out[0] * v_n).sum()
+
+    moved = {k: fixed[k] for k in names}
+    found: Params = vmap(grad(score), in_dims=(None, 0, 0, 0))(moved, x, tasks, v.to(x.dtype))
+    return found

@@ -1,0 +1,146 @@
+"""Gradients of many examples or groups at once, put together layer by layer.
+
+For a linear layer out = W x the gradient of example n is delta_n x_n', with delta_n the derivative
+of its loss with respect to the layer's output. So one backward pass that stops at the layers'
+outputs holds every single-example gradient, and sums or squares of them are one matrix product.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+import torch.nn.functional as nnf
+from torch import Tensor
+
+from retain.types import Batch, Layer, Params, Problem, among
+
+
+def deltas(logits: Tensor, layers: dict[str, Layer], grad: Tensor, keep: bool = False) -> dict[str, Tensor]:
+    """The derivatives of sum(grad * logits) with respect to each layer's output."""
+    if not layers:
+        return {}
+    outputs = [layer.output for layer in layers.values()]
+    found = torch.autograd.grad(logits, outputs, grad, retain_graph=keep, allow_unused=True)
+    return {
+        name: torch.zeros_like(out) if d is None else d
+        for name, out, d in zip(layers, outputs, found, strict=True)
+    }
+
+
+def gradient(layer: Layer, delta: Tensor, rows: slice) -> tuple[Tensor, Tensor]:
+    """Weight and bias gradient of a layer, summed over the examples in `rows`."""
+    x, d = layer.input[rows], delta[rows]
+    if layer.kind == "linear":
+        x, d = x.flatten(0, -2), d.flatten(0, -2)
+        return d.T @ x, d.sum(0)
+    m = layer.module
+    weight = torch.nn.grad.conv2d_weight(
+        x, m.weight.shape, d, m.stride, m.padding, m.dilation, m.groups  # type: ignore[arg-type]
+    )
+    return weight, d.sum((0, 2, 3))
+
+
+def per_example(layer: Layer, delta: Tensor) -> tuple[Tensor, Tensor]:
+    """Weight [N, *W] and bias [N, out] gradients of each example, for layers that share weights.
+
+    (A convolution over its positions, a linear layer over a sequence.)
+    """
+    if layer.kind == "linear":
+        x, d = layer.input.flatten(1, -2), delta.flatten(1, -2)
+        return torch.einsum("npo,npi->noi", d, x), d.sum(1)
+    m = layer.module
+    x = nnf.unfold(layer.input, m.kernel_size, m.dilation, m.padding, m.stride)  # type: ignore[arg-type]
+    d = delta.flatten(2)
+    weight = torch.einsum("nop,nip->noi", d, x)
+    return weight.view(len(x), *m.weight.shape), d.sum(2)  # type: ignore[arg-type]
+
+
+def shares_weights(layer: Layer) -> bool:
+    """Whether one example uses the layer's weights at more than one position."""
+    return layer.kind == "conv2d" or layer.input.dim() > 2
+
+
+def covered(problem: Problem, params: Params, x: Tensor, task: Tensor) -> tuple[str, ...]:
+    """The layers whose gradients, put together here, equal autograd's on these examples [N, ...].
+
+    A layer whose weights are also used elsewhere (tied, or through a functional call) differs and
+    is left out; its parameters then go the slow way. Checked, not assumed: two examples suffice.
+    """
+    x, task = x[:2], task[:2]
+    names = list(problem.spec.names)
+    leaves = {k: p.detach().requires_grad_(k in names) for k, p in params.items()}
+    with torch.enable_grad():
+        out = problem.logits(leaves, x, task)
+        direction = torch.linspace(-1, 1, out.numel(), dtype=out.dtype, device=out.device).view_as(out)
+        exact = torch.autograd.grad(out, [leaves[k] for k in names], direction, allow_unused=True)
+    expected = dict(zip(names, exact, strict=True))
+    logits, layers = problem.trace(params, x, task)
+    fitting = []
+    for name, delta in deltas(logits, layers, direction).items():
+        if _fits(name, layers[name], delta, expected):
+            fitting.append(name)
+    return tuple(fitting)
+
+
+def _fits(name: str, layer: Layer, delta: Tensor, expected: dict[str, Tensor | None]) -> bool:
+    m = layer.module
+    if layer.kind == "conv2d" and (m.groups != 1 or isinstance(m.padding, str) or m.padding_mode != "zeros"):
+        return False
+    for kind, ours in zip(("weight", "bias"), gradient(layer, delta, slice(None)), strict=True):
+        theirs = expected.get(f"{name}.{kind}" if name else kind)
+        if theirs is not None and not torch.allclose(ours, theirs, rtol=1e-3, atol=1e-4 * float(theirs.abs().max())):
+            return False
+    return True
+
+
+def parameters_of(layers: Sequence[str], names: Sequence[str]) -> dict[str, tuple[str, int]]:
+    """For each covered parameter its layer's name, and 0 for the weight or 1 for the bias."""
+    found = {}
+    for layer in layers:
+        for i, kind in enumerate(("weight", "bias")):
+            full = f"{layer}.{kind}" if layer else kind
+            if full in names:
+                found[full] = (layer, i)
+    return found
+
+
+def group_gradients(
+    problem: Problem, params: Params, batch: Batch, groups: Sequence[slice], layers: Sequence[str]
+) -> Tensor:
+    """The gradient of the mean loss of each group of examples, end to end: [groups, P].
+
+    `layers` is what `covered` gave. One forward and one backward pass for all groups if it covers
+    every parameter of `spec.names`; otherwise one pass a group. In evaluation mode.
+    """
+    names = problem.spec.names
+    home = parameters_of(layers, names)
+    if len(home) < len(names):
+        return torch.stack([_one_group(problem, params, batch, g) for g in groups])
+    logits, traced = problem.trace(params, batch.x, batch.task)
+    share = torch.empty(len(batch.y), dtype=logits.dtype, device=logits.device)
+    for g in groups:
+        share[g] = 1 / (g.stop - g.start)
+    p = among(logits.detach(), problem.allowed(batch.task)).softmax(1)
+    target = nnf.one_hot(batch.y, p.shape[1]) if batch.y.dim() == 1 else batch.y
+    delta = deltas(logits, {k: traced[k] for k in layers}, (p - target) * share[:, None])
+    rows = []
+    for g in groups:
+        parts = {k: gradient(traced[k], delta[k], g) for k in layers}
+        rows.append(torch.cat([parts[layer][i].reshape(-1) for layer, i in (home[n] for n in names)]))
+    return torch.stack(rows)
+
+
+def _one_group(problem: Problem, params: Params, batch: Batch, group: slice) -> Tensor:
+    names = problem.spec.names
+    leaves = {k: p.detach().requires_grad_(k in names) for k, p in params.items()}
+    part = Batch(batch.x[group], batch.y[group], batch.task[group])
+    with torch.enable_grad():
+        loss = problem.loss(leaves, part, train=False)
+    grads = torch.autograd.grad(loss, [leaves[n] for n in names], allow_unused=True)
+    return torch.cat(
+        [
+            (torch.zeros_like(leaves[n]) if g is None else g).reshape(-1)
+            for n, g in zip(names, grads, strict=True)
+        ]
+    )

@@ -1,0 +1,350 @@
+"""The one stateful object: binds a model, a method, optimisers and the method's state.
+
+`run` drives it over a stream. Inside a training loop of one's own:
+
+    learner = retain.Learner(model, retain.EWC(lam=100), retain.Optim("sgd", lr=0.1))
+    for task in stream:
+        learner.begin_task(task)
+        for x, y in loader(task):
+            batch = learner.batch(x, y)
+            loss = learner.loss(batch)     # was: criterion(model(x), y)
+            loss.backward()
+            learner.step()                 # was: optimizer.step(); optimizer.zero_grad()
+        learner.end_task()
+"""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, nn
+
+from retain import tree
+from retain.divergence import Diverged, Watch
+from retain.examples import Examples, Union
+from retain.method import GradientMethod, Method
+from retain.optim import Optim, schedule_factor
+from retain.problem import Binding, Classes, InPlay, Scenario
+from retain.seeds import derive
+from retain.stepper import Stepper
+from retain.streams import Stream
+from retain.types import HIDDEN, Batch, Params, Problem, Spec, Task, among
+
+Schedule = Literal["constant", "linear", "cosine"]
+
+
+class Learner:
+    """A network that goes on learning.
+
+    Args:
+        model: any nn.Module from [N, ...] to logits [N, C]. It is trained in place.
+        method: what keeps it from forgetting.
+        optim: settings of its optimiser, or a torch optimiser of one's own over its parameters.
+        seed: of everything that the method draws.
+        scenario: `task`: the task is known when predicting, and only its classes are in play;
+            `domain`, `class`: it is not. None: the stream's, or `domain` without one.
+        classes: in the class scenario, whether `all` outputs are in play or those `seen` so far.
+        schedule: of the learning rate within each task.
+        clip: largest norm of the gradient, for the model and for what a method adds to it.
+        reset_optimizer: begin each task with a fresh optimiser.
+
+    Raises:
+        ValueError: a setting outside its range, or a model without parameters to train.
+    """
+
+    def __init__(
+        self, model: nn.Module, method: Method[Any], optim: Optim | torch.optim.Optimizer | None = None, *,
+        seed: int = 0, scenario: Scenario | None = None, classes: Classes | None = None,
+        schedule: Schedule = "constant", clip: float | None = None, reset_optimizer: bool = False,
+    ):  # fmt: skip
+        if clip is not None and not clip > 0:
+            raise ValueError(f"clip must be > 0, got {clip}")
+        self.model, self.method, self.seed = model, method, seed
+        self.scenario, self.classes = scenario, classes
+        self.schedule, self.reset_optimizer = schedule, reset_optimizer
+        self.rng = torch.Generator().manual_seed(derive(seed, "method"))
+        self.binding = Binding(model)
+        if not self.binding.names:
+            raise ValueError("the model has no parameter that requires a gradient: nothing could be learned")
+        self.stepper = Stepper(
+            self.binding.own, self.binding.names, optim or Optim(), method.optimizers(), clip
+        )
+        self.params: Params = self.stepper.live
+        self.state: Any = None
+        self.in_play = InPlay(scenario or "domain", classes or "all")
+        self.watch = Watch()
+        self.tasks = 0  # begun so far
+        self.steps_planned, self.steps_done = 0, 0  # in the current task
+        self._problem: Problem | None = None
+        self._task: Task | None = None
+        self._pending: tuple[Batch, Tensor] | None = None
+
+    def follow(self, stream: Stream) -> None:
+        """Take over what the stream says of its scenario, where the learner was not told.
+
+        Raises:
+            ValueError: the learner was told another scenario.
+        """
+        if self.scenario not in (None, stream.scenario):
+            raise ValueError(f"the learner's scenario is {self.scenario}, the stream's {stream.scenario}")
+        self.in_play.scenario = stream.scenario
+        self.in_play.classes = self.classes or stream.classes
+
+    # ---- a task from begin to end ----
+
+    def start(self, examples: Examples | Union) -> Problem:
+        """Bind to the shape of the data and let the method make its first state. Done once, by itself."""
+        if self._problem is not None:
+            return self._problem
+        self._problem = self.binding.problem(self._spec(examples), self.in_play)
+        with torch.no_grad():
+            self._adopt(self.method.init(self._problem, self.params, self.rng))
+        return self._problem
+
+    def begin_task(self, task: Task, steps: int = 0) -> None:
+        """Begin to learn a task. How many `steps` there will be is needed by a schedule alone.
+
+        Raises:
+            ValueError: labels that the model has no output for, or a schedule without `steps`.
+            Diverged: the method's penalty is too stiff for steps of plain SGD.
+        """
+        problem = self.start(task.train)
+        task = self._enter(task, steps)
+        self.tasks += 1
+        if self.reset_optimizer or self.method.data == "all so far":
+            self.stepper.reset()
+        with torch.no_grad():
+            self._adopt(self.method.begin_task(problem, self.params, self.state, task, self.rng))
+        if self.stepper.plain_sgd and self._stretch()[0] > 2:
+            raise Diverged("the loss would become infinite", self.tasks, 1, self._why())
+
+    def observe(self, x: Tensor, y: Tensor) -> Tensor:
+        """One step on inputs [N, ...] and labels [N]; gives the loss, a scalar on the device.
+
+        Raises:
+            Diverged: one of the last steps' losses was NaN or infinite.
+        """
+        problem, _ = self._now()
+        self.params, self.state, loss = self.method.observe(
+            problem, self.params, self.state, self._plain(x, y), self._scheduled(), self.rng
+        )
+        self._count(loss)
+        return loss
+
+    def end_task(self) -> None:
+        """Consolidate what was learned.
+
+        Raises:
+            Diverged: a loss or a parameter is NaN or infinite.
+        """
+        problem, task = self._now()
+        self.check()
+        with torch.no_grad():
+            state = self.method.end_task(problem, self.params, self.state, task, self.stepper, self.rng)
+            self._adopt(state)
+
+    # ---- the same, inside a loop of one's own ----
+
+    def batch(self, x: Tensor, y: Tensor) -> Batch:
+        """What to learn from in this step: the inputs [N, ...] and labels [N], and what is replayed."""
+        problem, _ = self._now()
+        with torch.no_grad():
+            batch, self.state = self._steps_by_gradient.batch(
+                problem, self.params, self.state, self._plain(x, y), self.rng
+            )
+        return batch
+
+    def loss(self, batch: Batch) -> Tensor:
+        """The scalar to call `backward()` on."""
+        problem, _ = self._now()
+        loss = self._steps_by_gradient.objective(problem, self.params, self.state, batch, self.rng)
+        self._pending = batch, loss.detach()
+        return loss
+
+    def step(self) -> None:
+        """From the gradients that `backward()` left to the end of the step; clears them.
+
+        Raises:
+            RuntimeError: there was no loss.
+            Diverged: one of the last steps' losses was NaN or infinite.
+        """
+        problem, _ = self._now()
+        if self._pending is None:
+            raise RuntimeError("step needs a loss first: loss = learner.loss(batch); loss.backward()")
+        (batch, loss), self._pending = self._pending, None
+        moved = {k: p for k, p in self.params.items() if p.requires_grad}
+        grads = {k: torch.zeros_like(p) if p.grad is None else p.grad for k, p in moved.items()}
+        self.params, self.state = self._steps_by_gradient.finish(
+            problem, self.params, self.state, batch, grads, self._scheduled()
+        )
+        self._count(loss)
+
+    # ---- what it knows ----
+
+    @torch.no_grad()
+    def predict(self, x: Tensor, task: Task | None = None) -> Tensor:
+        """Logits [N, C] for inputs [N, ...], -inf at classes not in play.
+
+        Args:
+            x: the inputs, as batches give them.
+            task: where they come from; withheld from the method unless the scenario is `task`.
+
+        Raises:
+            ValueError: the scenario is `task` and none is given.
+        """
+        problem = self._bound
+        index = HIDDEN
+        if self.in_play.scenario == "task":
+            if task is None:
+                raise ValueError("in the task scenario predict needs the task: predict(x, task)")
+            if task.index not in self.in_play.of_task:
+                self.in_play.know(task)
+            index = task.index
+        x = x.to(problem.spec.device)
+        tasks = torch.full((len(x),), index, device=x.device)
+        logits = self.method.predict(problem, self.params, self.state, x, tasks)
+        return among(logits, self.in_play(tasks))
+
+    def accuracy(self, examples: Examples, task: Task, batch_size: int = 2000) -> float:
+        """The share, in [0, 1], of examples of a task whose label is predicted."""
+        right = 0
+        for index in torch.arange(len(examples)).split(batch_size):
+            x, y = examples.batch(index)
+            right += int((self.predict(x, task).argmax(1).cpu() == y).sum())
+        return right / len(examples)
+
+    def check(self) -> None:
+        """Raise `Diverged` if a loss noted since the last look, or a parameter, is NaN or infinite."""
+        ago = self.watch.first_bad()
+        if ago is not None:
+            raise Diverged("the loss became NaN or infinite", self.tasks, self.steps_done - ago + 1, self._why())
+        if not all(bool(p.isfinite().all()) for p in self.params.values()):
+            raise Diverged("a parameter became NaN or infinite", self.tasks, self.steps_done, self._why())
+
+    def inspect(self, end: bool) -> dict[str, Any]:
+        """What the method shows of itself now; `end`: right after `end_task`."""
+        problem = self._bound
+        with torch.no_grad():
+            return self.method.inspect(problem, self.params, self.state, end)
+
+    # ---- what a checkpoint holds ----
+
+    def snapshot(self) -> dict[str, Any]:
+        """All that `restore` needs to go on with the same bits."""
+        return {
+            "params": dict(self.params),
+            "state": self.state,
+            "optimizers": self.stepper.state(),
+            "rng": self.rng.get_state(),
+            "torch_rng": torch.get_rng_state(),
+            "tasks": self.tasks,
+            "steps_done": self.steps_done,
+            "seen": sorted(self.in_play.seen),
+        }
+
+    def restore(self, snapshot: dict[str, Any], learned: list[Task], current: Task | None, steps: int) -> None:
+        """Become the learner that was snapshot.
+
+        Args:
+            snapshot: what `snapshot` gave.
+            learned: the tasks that were over by then.
+            current: the task that it was amid, if any.
+            steps: how many steps `current` has in all.
+        """
+        device = self._bound.spec.device
+        for task in learned:
+            self.in_play.learn(task)
+        if current is not None:
+            self._enter(current, steps)
+        self.params = self.stepper.adopt(snapshot["params"])
+        self.state = _to(snapshot["state"], device)
+        self.stepper.load(snapshot["optimizers"])
+        self.rng.set_state(snapshot["rng"])
+        torch.set_rng_state(snapshot["torch_rng"])
+        self.tasks, self.steps_done = snapshot["tasks"], snapshot["steps_done"]
+
+    @property
+    def state_bytes(self) -> int:
+        """Bytes of what the method keeps: its state, and what it added to the parameters."""
+        added = [p for k, p in self.params.items() if k not in self.binding.own]
+        return tree.nbytes(self.state) + tree.nbytes(added)
+
+    # ---- inside ----
+
+    @property
+    def _bound(self) -> Problem:
+        if self._problem is None:
+            raise RuntimeError("the learner has seen no data yet: begin_task(task) or start(examples) first")
+        return self._problem
+
+    def _spec(self, examples: Examples | Union) -> Spec:
+        own = self.params[self.binding.names[0]]
+        x = examples.batch(torch.zeros(1, dtype=torch.int64))[0].to(own.device)
+        with torch.no_grad():
+            out = self.binding.logits(self.params, x, torch.full((1,), HIDDEN, device=own.device))
+        if out.dim() != 2 or len(out) != 1:
+            raise ValueError(f"the model must give logits [N, C] for {list(x.shape)}, it gave {list(out.shape)}")
+        self.in_play.outputs, self.in_play.device = out.shape[1], own.device
+        return Spec(tuple(x.shape[1:]), x.dtype, own.device, out.shape[1], self.binding.names, examples.range)
+
+    def _enter(self, task: Task, steps: int) -> Task:
+        if self.schedule != "constant" and steps < 1:
+            raise ValueError(f"schedule={self.schedule!r} needs the number of steps: begin_task(task, steps=...)")
+        self.in_play.learn(task)
+        self._task = task.for_method(self.in_play.scenario != "task")
+        self.steps_planned, self.steps_done = steps, 0
+        return self._task
+
+    def _now(self) -> tuple[Problem, Task]:
+        if self._task is None:
+            raise RuntimeError("no task has begun: learner.begin_task(task) comes first")
+        return self._bound, self._task
+
+    @property
+    def _steps_by_gradient(self) -> GradientMethod[Any]:
+        if not isinstance(self.method, GradientMethod):
+            raise TypeError(f"{type(self.method).__name__} takes no gradient steps: use observe(x, y) or run(...)")
+        return self.method
+
+    def _plain(self, x: Tensor, y: Tensor) -> Batch:
+        problem, task = self._now()
+        x, y = x.to(problem.spec.device), y.to(problem.spec.device)
+        return Batch(x, y, torch.full((len(y),), task.index, device=y.device))
+
+    def _scheduled(self) -> Stepper:
+        self.stepper.factor = schedule_factor(self.schedule, self.steps_done, self.steps_planned)
+        return self.stepper
+
+    def _adopt(self, new: tuple[Params, Any]) -> None:
+        params, self.state = new
+        self.params = self.stepper.adopt(params)
+
+    def _count(self, loss: Tensor) -> None:
+        self.steps_done += 1
+        if self.watch.note(loss):
+            self.check()
+
+    def _stretch(self) -> tuple[float, str]:
+        """By how much a step stretches what the method guards most, lr * stiffness, and its formula."""
+        stiffness, formula = self.method.stiffness(self.state)
+        return stiffness * self.stepper.largest_lr, f"lr * {formula}"
+
+    def _why(self) -> str:
+        stretch, formula = self._stretch()
+        if stretch > 2:
+            return f"{formula} = {stretch:.4g} > 2, where steps of SGD diverge; {self.method.remedy}"
+        note = f"{formula} = {stretch:.4g}; " if stretch else ""
+        return note + Method.remedy
+
+
+def _to(state: Any, device: torch.device) -> Any:
+    """Nested state with its tensors on a device."""
+    if isinstance(state, Tensor):
+        return state.to(device)
+    if isinstance(state, dict):
+        return {k: _to(v, device) for k, v in state.items()}
+    if isinstance(state, tuple | list):
+        values = [_to(v, device) for v in state]
+        return type(state)(*values) if "_fields" in vars(type(state)) else type(state)(values)
+    return state

@@ -1,0 +1,72 @@
+"""A sample with equal room for every class of every task (Chrysakis & Moens 2020, algorithm 1).
+
+Balanced over pairs of task and class, not over classes alone: in a domain-incremental stream every
+task has the same classes, and a memory that is full of the first task's would have no room left.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+from torch import Generator, Tensor
+
+from retain.memory.slots import Slots
+from retain.types import Batch
+
+
+class Balanced(NamedTuple):
+    """The largest group gives way to the others; within a group, a uniform sample."""
+
+    slots: Slots
+    group: Tensor  # [capacity] int64: which group each slot belongs to
+    seen: dict[str, int]  # group -> examples offered
+
+    @classmethod
+    def like(cls, batch: Batch, capacity: int) -> Balanced:
+        """An empty memory for examples such as those of the batch."""
+        return cls(Slots.like(batch, capacity), batch.y.new_zeros(capacity, dtype=torch.int64), {})
+
+    def add(self, batch: Batch, group: int, rng: Generator) -> Balanced:
+        """Offer the batch, in place; `group` is the number of the task being learned."""
+        capacity, n = len(self.slots.y), len(batch.y)
+        if capacity == 0:
+            return self
+        members: dict[int, list[int]] = {}
+        for slot, g in enumerate(self.group[: self.slots.filled].tolist()):
+            members.setdefault(g, []).append(slot)
+        u = torch.rand(n, 2, generator=rng, dtype=torch.float64).tolist()
+        filled, chosen = self.slots.filled, ([], [])  # type: tuple[list[int], list[int]]
+        for r, y in enumerate(batch.y.tolist()):
+            g = (group << 32) + y
+            self.seen[str(g)] = self.seen.get(str(g), 0) + 1
+            slot = _place(members, g, filled, capacity, self.seen[str(g)], u[r])
+            if slot is None:
+                continue
+            filled = max(filled, slot + 1)
+            self.group[slot] = g
+            chosen[0].append(slot)
+            chosen[1].append(r)
+        return self._replace(slots=self.slots.put(*chosen, batch))
+
+    def draw(self, n: int, rng: Generator) -> Batch:
+        """n of the examples held."""
+        return self.slots.draw(n, rng)
+
+
+def _place(
+    members: dict[int, list[int]], g: int, filled: int, capacity: int, seen: int, u: list[float]
+) -> int | None:
+    """The slot that the `seen`-th example of group g goes into, or None; `members` is kept up."""
+    mine = members.setdefault(g, [])
+    if filled < capacity:
+        mine.append(filled)
+        return filled
+    largest = max(members, key=lambda k: len(members[k]))
+    if len(mine) == len(members[largest]):
+        at = int(u[0] * seen)
+        return mine[at] if at < len(mine) else None
+    losers = members[largest]
+    slot = losers.pop(int(u[1] * len(losers)))
+    mine.append(slot)
+    return slot

@@ -1,0 +1,42 @@
+"""A uniform sample of all examples seen (Vitter 1985, algorithm R)."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+from torch import Generator
+
+from retain.memory.slots import Slots
+from retain.types import Batch
+
+
+class Reservoir(NamedTuple):
+    """Each example seen so far is held with the same probability, capacity / seen."""
+
+    slots: Slots
+    seen: int
+
+    @classmethod
+    def like(cls, batch: Batch, capacity: int) -> Reservoir:
+        """An empty reservoir for examples such as those of the batch."""
+        return cls(Slots.like(batch, capacity), 0)
+
+    def add(self, batch: Batch, group: int, rng: Generator) -> Reservoir:
+        """Offer the batch to the sample, in place; `group` plays no part here."""
+        capacity, n = len(self.slots.y), len(batch.y)
+        if capacity == 0:
+            return self
+        u = torch.rand(n, generator=rng, dtype=torch.float64).tolist()
+        slots, rows = [], []
+        for r in range(n):
+            number = self.seen + r
+            slot = number if number < capacity else int(u[r] * (number + 1))
+            if slot < capacity:
+                slots.append(slot)
+                rows.append(r)
+        return Reservoir(self.slots.put(slots, batch, rows), self.seen + n)
+
+    def draw(self, n: int, rng: Generator) -> Batch:
+        """n of the examples held."""
+        return self.slots.draw(n, rng)

@@ -1,0 +1,52 @@
+"""Rows of examples kept for later."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+from torch import Generator, Tensor
+
+from retain.types import Batch
+
+
+class Slots(NamedTuple):
+    """Room for `capacity` examples, of which the first `filled` are real."""
+
+    x: Tensor  # [capacity, ...]
+    y: Tensor  # [capacity]
+    task: Tensor  # [capacity]
+    filled: int
+
+    @classmethod
+    def like(cls, batch: Batch, capacity: int) -> Slots:
+        """Empty slots for examples such as those of the batch."""
+        return cls(
+            batch.x.new_zeros(capacity, *batch.x.shape[1:]),
+            batch.y.new_zeros(capacity),
+            batch.task.new_zeros(capacity),
+            0,
+        )
+
+    def put(self, slots: list[int], batch: Batch, rows: list[int]) -> Slots:
+        """Write the batch's `rows` into `slots`, in place; where a slot comes twice the later row stays."""
+        last = dict(zip(slots, rows, strict=True))
+        if not last:
+            return self
+        to = torch.tensor(list(last), device=self.x.device)
+        of = torch.tensor(list(last.values()), device=batch.x.device)
+        self.x[to], self.y[to], self.task[to] = batch.x[of], batch.y[of], batch.task[of]
+        return self._replace(filled=max(self.filled, 1 + max(last)))
+
+    def draw(self, n: int, rng: Generator) -> Batch:
+        """n of the filled slots, uniformly: without replacement as far as they go."""
+        if n <= self.filled:
+            i = torch.randperm(self.filled, generator=rng)[:n]
+        else:
+            i = torch.randint(self.filled, (n,), generator=rng)
+        i = i.to(self.x.device)
+        return Batch(self.x[i], self.y[i], self.task[i])
+
+    def all(self) -> Batch:
+        """The filled slots, and no row that was never written."""
+        return Batch(self.x[: self.filled], self.y[: self.filled], self.task[: self.filled])

@@ -1,0 +1,41 @@
+"""One file, one paper. A method is found by lying in this folder: nothing has to be registered."""
+
+from __future__ import annotations
+
+import dataclasses
+import importlib
+import inspect
+import pkgutil
+from typing import Any
+
+from retain.method import Chain, Method
+
+
+def discover() -> dict[str, type[Method[Any]]]:
+    """Every method in this folder by its name: that of its file, with dashes.
+
+    >>> sorted(discover())
+    ['ewc', 'gem', 'generative-replay', 'joint', 'l2', 'naive', 'replay']
+    """
+    found: dict[str, type[Method[Any]]] = {}
+    for module in sorted(m.name for m in pkgutil.iter_modules(__path__)):
+        members = vars(importlib.import_module(f"{__name__}.{module}")).values()
+        own = [
+            c
+            for c in members
+            if inspect.isclass(c) and issubclass(c, Method) and c.__module__ == f"{__name__}.{module}"
+        ]
+        if len(own) != 1:
+            raise ImportError(f"methods/{module}.py must define one method, found {[c.__name__ for c in own]}")
+        found[module.replace("_", "-")] = own[0]
+    return found
+
+
+def describe(method: Method[Any]) -> dict[str, Any]:
+    """Name and hyper-parameters, JSON-able."""
+    if isinstance(method, Chain):
+        return {"name": "chain", "methods": [describe(m) for m in method.methods]}
+    names = {kind: name for name, kind in discover().items()}
+    own = dataclasses.asdict(method) if dataclasses.is_dataclass(method) else {}  # type: ignore[arg-type]
+    plain = {k: list(v) if isinstance(v, tuple) else v for k, v in own.items()}
+    return {"name": names.get(type(method), type(method).__name__), **plain}

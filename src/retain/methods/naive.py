@@ -1,0 +1,16 @@
+"""Plain training on each task in turn: what forgets."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar, final
+
+from retain.method import GradientMethod
+
+
+@final
+@dataclass(frozen=True)
+class Naive(GradientMethod[None]):
+    """Step along g, the gradient of the current batch's loss, and do nothing else."""
+
+    paper: ClassVar[str] = "the baseline; catastrophic interference: McCloskey & Cohen 1989"

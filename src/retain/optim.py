@@ -1,0 +1,59 @@
+"""What a group of parameters is moved with."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class Optim:
+    """An optimiser with its settings, not yet bound to parameters.
+
+    Raises:
+        ValueError: a setting outside its range; names it.
+    """
+
+    optimizer: Literal["sgd", "adam", "adamw"] = "sgd"
+    lr: float = 0.1
+    momentum: float = 0.0  # sgd only
+    weight_decay: float = 0.0
+
+    def __post_init__(self) -> None:
+        if self.optimizer not in ("sgd", "adam", "adamw"):
+            raise ValueError(f"optimizer must be sgd, adam or adamw, got {self.optimizer!r}")
+        if not (math.isfinite(self.lr) and self.lr > 0):
+            raise ValueError(f"lr must be a number > 0, got {self.lr}")
+        if not 0 <= self.momentum < 1:
+            raise ValueError(f"momentum must be in [0, 1), got {self.momentum}")
+        if self.momentum and self.optimizer != "sgd":
+            raise ValueError(f"momentum is a setting of sgd; {self.optimizer} has its own")
+        if not (math.isfinite(self.weight_decay) and self.weight_decay >= 0):
+            raise ValueError(f"weight_decay must be >= 0, got {self.weight_decay}")
+
+    def build(self, params: Sequence[Tensor]) -> torch.optim.Optimizer:
+        """The torch optimiser of these parameters, fused where torch has it."""
+        params = list(params)
+        if self.optimizer == "sgd":
+            return torch.optim.SGD(
+                params, lr=self.lr, momentum=self.momentum, weight_decay=self.weight_decay, fused=True
+            )
+        kind = torch.optim.Adam if self.optimizer == "adam" else torch.optim.AdamW
+        return kind(params, lr=self.lr, weight_decay=self.weight_decay, fused=True)
+
+
+def schedule_factor(kind: Literal["constant", "linear", "cosine"], step: int, steps: int) -> float:
+    """The factor on the learning rate at step 0 <= step < steps of a task: 1 at its first step.
+
+    >>> [round(schedule_factor("linear", i, 4), 2) for i in range(4)]
+    [1.0, 0.75, 0.5, 0.25]
+    """
+    if kind == "constant":
+        return 1.0
+    done = step / max(steps, 1)
+    return 1 - done if kind == "linear" else 0.5 * (1 + math.cos(math.pi * done))

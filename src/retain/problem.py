@@ -1,0 +1,128 @@
+"""Binds somebody's nn.Module, as it is, to the functions of Params that methods work with."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import ExitStack
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+from torch.func import functional_call
+
+from retain.types import Layer, Params, Problem, Spec, Task
+
+Scenario = Literal["task", "domain", "class"]
+Classes = Literal["seen", "all"]
+TRACED: dict[type[nn.Module], str] = {nn.Linear: "linear", nn.Conv2d: "conv2d"}
+
+
+class Binding:
+    """A module as a function of its parameters and buffers, in training or evaluation mode.
+
+    Where the params are the module's own tensors it is called directly, otherwise through
+    `functional_call`: the same numbers, the first a little faster.
+    """
+
+    def __init__(self, model: nn.Module):
+        self.model = model
+        self.own: Params = {**dict(model.named_parameters()), **dict(model.named_buffers())}
+        self.names = tuple(k for k, p in model.named_parameters() if p.requires_grad)
+        # What its owner has put in evaluation mode (a frozen BatchNorm) stays there.
+        self.frozen = [m for m in model.modules() if not m.training] if model.training else []
+
+    def mode(self, train: bool) -> None:
+        """Put the module in training or evaluation mode, if it is not."""
+        if self.model.training != train:
+            self.model.train(train)
+            for m in self.frozen:
+                m.training = False
+
+    def logits(self, params: Params, x: Tensor, task: Tensor, train: bool = False) -> Tensor:
+        """[N, C] of inputs [N, ...]. In training mode BatchNorm moves the buffers in `params`."""
+        self.mode(train)
+        if all(params[k] is p for k, p in self.own.items()):
+            out: Tensor = self.model(x)
+        else:
+            out = functional_call(self.model, {k: params[k] for k in self.own}, (x,))
+        return out
+
+    def trace(self, params: Params, x: Tensor, task: Tensor) -> tuple[Tensor, dict[str, Layer]]:
+        """Logits [N, C], and what each linear or 2-d convolutional layer took in and gave out.
+
+        In evaluation mode, and without a graph to the parameters: only the layers' outputs can be
+        differentiated with respect to, which is all that per-example gradients need. A layer that
+        is called more than once is left out.
+        """
+        layers: dict[str, Layer] = {}
+        calls: dict[str, int] = {}
+
+        def hook_of(name: str, kind: str) -> Callable[[nn.Module, tuple[Tensor, ...], Tensor], Tensor]:
+            def hook(module: nn.Module, args: tuple[Tensor, ...], output: Tensor) -> Tensor:
+                if not output.requires_grad:
+                    output = output.detach().requires_grad_()
+                layers[name] = Layer(kind, args[0].detach(), output, module)
+                calls[name] = calls.get(name, 0) + 1
+                return output.clone()  # an in-place ReLU after the layer must not touch what we keep
+
+            return hook
+
+        with ExitStack() as stack, torch.enable_grad():
+            for name, module in self.model.named_modules():
+                if type(module) in TRACED:
+                    handle = module.register_forward_hook(hook_of(name, TRACED[type(module)]))
+                    stack.callback(handle.remove)
+            logits = self.logits({k: p.detach() for k, p in params.items()}, x, task)
+        return logits, {k: v for k, v in layers.items() if calls[k] == 1}
+
+    def problem(self, spec: Spec, allowed: Callable[[Tensor], Tensor | None]) -> Problem:
+        """The module and its loss as a Problem, with the classes that are in play now."""
+        return Problem(spec, self.logits, allowed, self.trace)
+
+
+class InPlay:
+    """Which classes are in play for an example, as the scenario has it.
+
+    `task`: those of its task, which is known. `class` with classes `seen`: those of the tasks so far
+    (before the first, all). Otherwise all, which is said by None.
+    """
+
+    def __init__(self, scenario: Scenario, classes: Classes):
+        self.scenario, self.classes = scenario, classes
+        self.outputs, self.device = 0, torch.device("cpu")
+        self.seen: set[int] = set()
+        self.of_task: dict[int, tuple[int, ...]] = {}
+        self._mask: Tensor | None = None
+
+    def learn(self, task: Task) -> None:
+        """This task's classes have arrived.
+
+        Raises:
+            ValueError: the model has no output for one of them.
+        """
+        if task.classes and not (0 <= task.classes[0] and task.classes[-1] < self.outputs):
+            raise ValueError(f"task {task.name!r} has labels {task.classes}, the model {self.outputs} outputs")
+        self.seen |= set(task.classes)
+        self.know(task)
+
+    def know(self, task: Task) -> None:
+        """Which classes the task has, whether learned or only to be predicted."""
+        self.of_task[task.index] = task.classes
+        rows = max(self.of_task) + 1 if self.scenario == "task" else 1
+        mask = torch.zeros(rows, self.outputs, dtype=torch.bool)
+        if self.scenario == "task":
+            for index, classes in self.of_task.items():
+                mask[index, list(classes)] = True
+        else:
+            mask[0, sorted(self.seen)] = True
+        self._mask = mask.to(self.device)
+
+    def __call__(self, task: Tensor) -> Tensor | None:
+        """bool [N, C] for tasks [N], or None: all."""
+        if self.scenario == "task":
+            assert self._mask is not None
+            return self._mask[task]
+        if self.scenario == "class" and self.classes == "seen" and self.seen:
+            assert self._mask is not None
+            return self._mask.expand(len(task), -1)
+        return None

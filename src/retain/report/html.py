@@ -1,0 +1,175 @@
+"""The report: one HTML file with everything inside. Its words are in `template.html.j2`."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import io
+import json
+from collections.abc import Sequence
+from functools import cache
+from importlib import resources
+from typing import Any
+
+import numpy as np
+import vl_convert
+from jinja2 import Environment, StrictUndefined
+from markupsafe import Markup
+from PIL import Image
+
+from retain.report import figures
+from retain.report.check import pixels
+from retain.report.lines import Group, Line, clean, group
+from retain.report.table import COLUMNS, rows, sentence_of
+from retain.result import Result
+
+SAMPLES = 240  # generated images shown of one run, all tasks together
+TASKS = 8  # tasks after which samples are shown: the last ones of more
+TEXT = 20_000  # characters of one configuration
+
+DRAW = resources.files("retain.report").joinpath("draw.js")
+TEMPLATE = resources.files("retain.report").joinpath("template.html.j2")
+
+
+@cache
+def _bundle() -> str:
+    """Vega, Vega-Lite and Vega-Embed: about 0.9 MB of JavaScript."""
+    return str(vl_convert.javascript_bundle(None, figures.VL_VERSION))
+
+
+def render(results: Sequence[Result]) -> str:
+    """The whole report as HTML.
+
+    Raises:
+        ValueError: no results, or one whose parts do not fit each other.
+    """
+    groups = group(results)
+    scripts = [_bundle(), DRAW.read_text(encoding="utf-8")]
+    if any("</script" in s.lower() or "<!--" in s for s in scripts):
+        raise RuntimeError("the plotting library's JavaScript would end its own script element")
+    env = Environment(autoescape=True, undefined=StrictUndefined)
+    env.policies["json.dumps_kwargs"] = {"separators": (",", ":"), "allow_nan": False}
+    return env.from_string(TEMPLATE.read_text(encoding="utf-8")).render(
+        groups=[_section(g) for g in groups],
+        scripts=[Markup(s) for s in scripts],  # ours, not the user's
+        hashes=[_hash(s) for s in scripts],
+        columns=list(COLUMNS),
+    )
+
+
+def _hash(script: str) -> str:
+    """The name by which the page's policy lets this script run, and no other."""
+    return "sha256-" + base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
+
+
+def _section(g: Group) -> dict[str, Any]:
+    shown = figures.panels(g)
+    return {
+        "label": g.label,
+        "about": g.about,
+        "sentence": sentence_of(g),
+        "tasks": g.tasks,
+        "lines": g.lines,
+        "floor": f"{100 * figures.floor(g):.0f}",
+        "curves": figures.curves(g),
+        "panels": len(shown),
+        "averaged": figures.MEAN in shown,
+        "from_curve": any(r.curve.step for r in g.runs),
+        "spread": any(len(line.runs) > 1 for line in g.lines),
+        "joint": any(line.joint for line in g.lines),
+        "matrices": [(line, figures.matrix(g, line)) for line in g.lines],
+        "worked": _worked(g),
+        "rows": [
+            (line, [cell(r) for cell in COLUMNS.values()], r)
+            for line, r in zip(g.lines, rows(g), strict=True)
+        ],
+        "samples": [(line, shots) for line in g.lines if (shots := _samples(g, line))],
+        "cosines": [
+            (line, figures.cosines(g, r), r.seed, _violations(g, line))
+            for line in g.lines
+            if (r := next((r for r in line.runs if figures.has_cosines(r)), None))
+        ],
+        "setup": [(line, _config(line), _versions(line)) for line in g.lines],
+    }
+
+
+def _worked(g: Group) -> dict[str, str] | None:
+    """ACC, BWT and FWT of the first method, figure by figure, as one reads them off its matrix."""
+    T = len(g.tasks)
+    if not 2 <= T <= 4:
+        return None
+    R = np.round(100 * g.lines[0].matrix, 1)
+
+    def differences(pairs: list[tuple[Any, Any]]) -> str:
+        total = np.mean([a - b for a, b in pairs])
+        terms = " + ".join(f"({a:.1f} − {b:.1f})" for a, b in pairs)
+        return f"{terms if T == 2 else f'[{terms}] / {T - 1}'} = {total:+.1f}".replace("-", "−")
+
+    return {
+        "method": g.lines[0].label,
+        "acc": f"({' + '.join(f'{v:.1f}' for v in R[-1])}) / {T} = {R[-1].mean():.1f}",
+        "bwt": differences([(R[T, j], R[j + 1, j]) for j in range(T - 1)]),
+        "fwt": differences([(R[j, j], R[0, j]) for j in range(1, T)]),
+    }
+
+
+def _samples(g: Group, line: Line) -> list[dict[str, Any]]:
+    """A contact sheet after each task, of the first seed that has any."""
+    for r in line.runs:
+        found = [x for x in r.diagnostics.get("records", []) if "samples" in x][-TASKS:]
+        each = max(min(SAMPLES // max(len(found), 1), 40), 8)
+        sheets = [{"after": g.tasks[x["task"]], "seed": r.seed, **_sheet(x["samples"], each)} for x in found]
+        if sheets:
+            return sheets
+    return []
+
+
+def _sheet(samples: Any, most: int) -> dict[str, Any]:
+    """Up to `most` images on one PNG, eight in a row, as a data URI, with its width and height."""
+    (n, channels, h, w), data = pixels(samples)
+    images = np.frombuffer(data, np.uint8).reshape(n, channels, h, w)[:most]
+    if channels == 3:
+        images = images.transpose(0, 2, 3, 1)
+    else:  # other numbers of channels: side by side, in grey
+        images = images.transpose(0, 2, 1, 3).reshape(len(images), h, channels * w, 1)
+    n, h, w, depth = images.shape
+    across = min(8, n)
+    down = -(-n // across)
+    sheet = np.zeros((down * across, h + 1, w + 1, depth), np.uint8)  # a dark line between images
+    sheet[:n, :h, :w] = images
+    sheet = sheet.reshape(down, across, h + 1, w + 1, depth).transpose(0, 2, 1, 3, 4)
+    sheet = sheet.reshape(down * (h + 1), across * (w + 1), depth)
+    buffer = io.BytesIO()
+    Image.fromarray(sheet if depth == 3 else sheet[..., 0]).save(buffer, "PNG", optimize=True)
+    uri = "data:image/png;base64," + base64.b64encode(buffer.getvalue()).decode()
+    return {"uri": uri, "n": n, "width": sheet.shape[1], "height": sheet.shape[0]}
+
+
+def _violations(g: Group, line: Line) -> str:
+    """In which share of a task's steps g had to be turned: each task's last record, the mean over seeds."""
+    shares: dict[int, dict[int, float]] = {}
+    for r in line.runs:
+        for record in r.diagnostics.get("records", []):
+            if "violations" in record and record["task"] > 0:
+                shares.setdefault(record["task"], {})[r.seed] = record["violations"]
+    means = {t: 100 * float(np.mean(list(by_seed.values()))) for t, by_seed in sorted(shares.items())}
+    return ", ".join(f"{share:.0f} % of the steps while learning {g.tasks[t]}" for t, share in means.items())
+
+
+def _config(line: Line) -> str:
+    """The method and the whole configuration of the first run, as text."""
+    r = line.runs[0]
+    text = json.dumps(
+        {"method": r.method, "stream": r.stream, "config": r.config},
+        indent=1,
+        ensure_ascii=False,
+        default=str,
+    )
+    return text if len(text) <= TEXT else text[:TEXT] + "\n… cut here: the whole is in result.json"
+
+
+def _versions(line: Line) -> str:
+    found = dict.fromkeys(
+        ", ".join(f"{clean(k)} {clean(v)}" for k, v in r.versions.items()) for r in line.runs
+    )
+    return "; ".join(found)

@@ -1,0 +1,239 @@
+"""What belongs together: results grouped by stream, then by method and settings, over seeds."""
+
+from __future__ import annotations
+
+import json
+import zlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from retain.report.check import check_all
+from retain.result import Result
+
+# Okabe & Ito 2008: told apart with every common kind of colour blindness. Grey is the yardstick.
+COLOURS = {
+    "naive": "#D55E00",
+    "l2": "#E69F00",
+    "ewc": "#0072B2",
+    "gem": "#009E73",
+    "generative-replay": "#CC79A7",
+    "replay": "#56B4E9",
+    "joint": "#8A8A8A",
+}
+OTHERS = ("#7F5FC7", "#A6761D", "#66A61E", "#B2182B", "#01808C", "#E377C2", "#7A7A2E", "#4D6FE0")
+ORDER = ("naive", "l2", "ewc", "gem", "generative-replay", "replay")  # then the others, then joint
+
+# Settings that change from seed to seed, or that do not change what is learned.
+NEUTRAL = {"seed", "seeds", "out", "path", "threads", "device", "quiet", "resume", "jobs", "workers"}
+NEUTRAL |= {"processes", "curve_every", "curve_samples", "checkpoint_every", "stream", "method", "methods"}
+
+
+@dataclass(frozen=True)
+class Line:
+    """The runs of one method with one setting on one stream: one line of a figure, one row of the table."""
+
+    label: str  # the name, and the settings in which it differs from others of that name
+    given: str  # the name as the run has it
+    name: str  # the same in one spelling
+    colour: str
+    runs: tuple[Result, ...]  # ascending by seed
+
+    @cached_property
+    def matrix(self) -> NDArray[np.float64]:
+        """The accuracy matrix [T + 1, T], the mean over seeds."""
+        return np.asarray(np.mean([r.accuracy for r in self.runs], axis=0), dtype=np.float64)
+
+    @property
+    def joint(self) -> bool:
+        """Whether it keeps all data: the yardstick."""
+        return self.name == "joint"
+
+    @property
+    def seeds(self) -> str:
+        """For the eye: "seeds 0, 1"."""
+        return ("seed " if len(self.runs) == 1 else "seeds ") + ", ".join(str(r.seed) for r in self.runs)
+
+
+@dataclass(frozen=True)
+class Group:
+    """All that was run on one stream."""
+
+    label: str
+    about: str  # the stream's other parameters, for the eye
+    tasks: tuple[str, ...]
+    lines: tuple[Line, ...]
+
+    @property
+    def runs(self) -> list[Result]:
+        """Of all its lines."""
+        return [r for line in self.lines for r in line.runs]
+
+
+def group(results: Sequence[Result]) -> list[Group]:
+    """Streams in the order of their first result; lines from naive over the methods to joint.
+
+    Raises:
+        ValueError: no results, a broken one, or two different ones of the same setting and seed.
+    """
+    check_all(results)
+    colours = _colours([parameters(r.method)["name"] for r in results])
+    streams: dict[str, list[Result]] = {}
+    for r in results:
+        streams.setdefault(_key({**flat(r.stream), "tasks": len(r.tasks)}), []).append(r)
+    members = list(streams.values())
+    labels = distinct(
+        [{"name": clean(m[0].stream.get("name", "stream")), **flat(m[0].stream)} for m in members]
+    )
+    return [_group(label, m, colours) for label, m in zip(labels, members, strict=True)]
+
+
+def _group(stream: str, results: list[Result], colours: Mapping[str, str]) -> Group:
+    settings = [{**flat(r.config), **parameters(r.method)} for r in results]
+    runs: dict[str, dict[int, Result]] = {}
+    first: dict[str, dict[str, Any]] = {}
+    for r, setting in zip(results, settings, strict=True):
+        key = _key(setting)
+        first.setdefault(key, setting)
+        other = runs.setdefault(key, {}).setdefault(r.seed, r)
+        if other.accuracy != r.accuracy:
+            raise ValueError(
+                f"two different results of {first[key]['name']}, seed {r.seed}, on {stream} with the same settings: "
+                "keep one of them"
+            )
+    lines = []
+    for key, label in zip(first, distinct(list(first.values())), strict=True):
+        given = first[key]["name"]
+        members = tuple(runs[key][s] for s in sorted(runs[key]))
+        lines.append(Line(label, given, canonical(given), colours[canonical(given)], members))
+    lines = _shade(sorted(lines, key=lambda line: _rank(line.name)))
+    return Group(stream, _about(results[0].stream), _tasks(results), tuple(lines))
+
+
+def canonical(name: str) -> str:
+    """One spelling: "Generative_Replay" is "generative-replay"."""
+    return clean(name).lower().replace("_", "-").replace(" ", "-")
+
+
+def clean(text: object) -> str:
+    """A name of the user's, for terminals too: control characters become U+FFFD, and its length is bounded.
+
+    >>> clean("A" + chr(27) + "[31m")
+    'A�[31m'
+    """
+    shown = "".join(c if c.isprintable() else "\ufffd" for c in str(text).strip()) or "?"
+    return shown if len(shown) <= 80 else shown[:79] + "…"
+
+
+def flat(config: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Nested settings as one level, names joined by dots; without what differs from seed to seed.
+
+    >>> flat({"name": "ewc", "fisher": {"labels": "exact"}, "seed": 3})
+    {'fisher.labels': 'exact'}
+    """
+    out: dict[str, Any] = {}
+    for key, value in config.items():
+        if key in NEUTRAL or (key == "name" and not prefix):
+            continue
+        if isinstance(value, Mapping) and value:
+            out |= flat(value, f"{prefix}{key}.")
+        else:
+            out[f"{prefix}{key}"] = value
+    return out
+
+
+def parameters(method: Mapping[str, Any]) -> dict[str, Any]:
+    """A method's name and settings on one level; a chain is named after its links.
+
+    >>> parameters({"name": "chain", "methods": [{"name": "replay", "n": 5}, {"name": "ewc", "lam": 1.0}]})
+    {'name': 'replay + ewc', 'replay.n': 5, 'ewc.lam': 1.0}
+    """
+    links = method.get("methods")
+    if not isinstance(links, list) or not all(isinstance(m, Mapping) and "name" in m for m in links):
+        return {"name": clean(method["name"]), **flat(method)}
+    named = [parameters(m) for m in links]
+    settings = {f"{m['name']}.{k}": v for m in named for k, v in m.items() if k != "name"}
+    return {"name": " + ".join(m["name"] for m in named), **settings}
+
+
+def _key(settings: Mapping[str, Any]) -> str:
+    return json.dumps(settings, sort_keys=True, default=str)
+
+
+def distinct(settings: Sequence[Mapping[str, Any]]) -> list[str]:
+    """A label for each: its name, and what differs from others of that name.
+
+    >>> distinct([{"name": "ewc", "lam": 10.0, "b": 1}, {"name": "ewc", "lam": 2.5, "b": 1}, {"name": "gem"}])
+    ['ewc lam=10', 'ewc lam=2.5', 'gem']
+    """
+    labels: list[str] = []
+    for mine in settings:
+        same = [s for s in settings if canonical(s["name"]) == canonical(mine["name"])]
+        names = dict.fromkeys(k for s in same for k in s if k != "name")
+        differ = [k for k in names if len({_key({"v": s.get(k)}) for s in same}) > 1]
+        parts = [f"{clean(k)}={value(mine[k])}" for k in differ if k in mine]
+        label = clean(" ".join([mine["name"], *parts]))
+        while label in labels:
+            label += "′"  # cut to a bearable length, two may look alike
+        labels.append(label)
+    return labels
+
+
+def value(v: object) -> str:
+    """A setting for the eye.
+
+    >>> value(10.0), value(True), value([256, 256])
+    ('10', 'yes', '256,256')
+    """
+    if isinstance(v, bool):
+        return "yes" if v else "no"
+    if isinstance(v, float):
+        return f"{v:g}"
+    if isinstance(v, list) and all(isinstance(x, int | float | str) for x in v):
+        return clean(",".join(value(x) for x in v))
+    return clean(v if isinstance(v, str) else json.dumps(v, default=str))
+
+
+def _about(stream: Mapping[str, Any]) -> str:
+    return " · ".join(
+        f"{clean(k)} {value(v)}" for k, v in flat(stream).items() if v not in (None, False) and k != "tasks"
+    )
+
+
+def _tasks(results: Sequence[Result]) -> tuple[str, ...]:
+    """The tasks' names where all runs agree (digits may be dealt anew for each seed), each once."""
+    names = [clean(t) for t in results[0].tasks]
+    if any(r.tasks != results[0].tasks for r in results):
+        return tuple(f"task {j + 1}" for j in range(len(names)))
+    return tuple(t if names.count(t) == 1 else f"{j + 1}: {t}" for j, t in enumerate(names))
+
+
+def _rank(name: str) -> int:
+    return len(ORDER) + 1 if name == "joint" else ORDER.index(name) if name in ORDER else len(ORDER)
+
+
+def _colours(names: Sequence[str]) -> dict[str, str]:
+    """A fixed colour for each name; two strangers that would share one get neighbours."""
+    out: dict[str, str] = {}
+    for name in sorted({canonical(n) for n in names}):
+        start = zlib.crc32(name.encode()) % len(OTHERS)
+        turns = [OTHERS[(start + k) % len(OTHERS)] for k in range(len(OTHERS))]
+        free = [c for c in turns if c not in out.values()] or turns
+        out[name] = COLOURS.get(name, free[0])
+    return out
+
+
+def _shade(lines: list[Line]) -> list[Line]:
+    """Lines of the same method keep its hue and differ in lightness."""
+    out = []
+    for line in lines:
+        same = [other for other in lines if other.name == line.name]
+        lighter = same.index(line) / max(len(same), 2) * 0.75
+        rgb = [int(line.colour[i : i + 2], 16) for i in (1, 3, 5)]
+        mixed = "#" + "".join(f"{round(c + (255 - c) * lighter):02X}" for c in rgb)
+        out.append(replace(line, colour=mixed))
+    return out

@@ -1,0 +1,268 @@
+"""The numbers: every mean and spread that a report, a table or a sentence shows is computed here."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from rich import box
+from rich.table import Table
+from rich.text import Text
+
+from retain import metrics
+from retain.report.lines import Group, Line, group
+from retain.result import Result
+
+HELD_BACK = 3.0  # points by which a method must learn the last task worse than naive to be named for it
+
+
+@dataclass(frozen=True)
+class Stat:
+    """Mean over seeds, and the sample standard deviation (n - 1); no spread for one seed."""
+
+    mean: float
+    sd: float | None
+    n: int
+
+    @classmethod
+    def of(cls, values: Sequence[float]) -> Stat:
+        """Of at least one value.
+
+        >>> Stat.of([1.0, 3.0])
+        Stat(mean=2.0, sd=1.4142135623730951, n=2)
+        """
+        sd = float(np.std(values, ddof=1)) if len(values) > 1 else None
+        return cls(float(np.mean(values)), sd, len(values))
+
+
+@dataclass(frozen=True)
+class Row:
+    """One method with one setting on one stream, over its seeds. Accuracies in [0, 1].
+
+    None: the measure needs more than one task (BWT, FWT, forgetting), or exactly one joint run of
+    the same stream and seed (intransigence, over the seeds that have it).
+    """
+
+    stream: str
+    method: str
+    name: str
+    seeds: tuple[int, ...]
+    acc: Stat
+    bwt: Stat | None
+    fwt: Stat | None
+    forgetting: Stat | None
+    learning_accuracy: Stat
+    intransigence: Stat | None
+    train: Stat  # seconds, as the next three
+    consolidate: Stat
+    evaluate: Stat
+    total: Stat
+    state_bytes: Stat
+    examples_stored: Stat
+
+
+def summarise(results: Sequence[Result]) -> list[Row]:
+    """One row for each stream, method and setting: streams as they come, naive first, joint last.
+
+    Raises:
+        ValueError: no results, or broken ones.
+    """
+    return [row for g in group(results) for row in rows(g)]
+
+
+def rows(g: Group) -> list[Row]:
+    """The rows of one stream."""
+    return [_row(g, line) for line in g.lines]
+
+
+def _row(g: Group, line: Line) -> Row:
+    def over(measure: Callable[[Result], float | None]) -> Stat | None:
+        values = [v for r in line.runs if (v := measure(r)) is not None]
+        return Stat.of(values) if values else None
+
+    def each(measure: Callable[[Result], float]) -> Stat:
+        return Stat.of([measure(r) for r in line.runs])
+
+    return Row(
+        stream=g.label,
+        method=line.label,
+        name=line.name,
+        seeds=tuple(r.seed for r in line.runs),
+        acc=each(lambda r: r.acc),
+        bwt=over(lambda r: r.bwt),
+        fwt=over(lambda r: r.fwt),
+        forgetting=over(lambda r: r.forgetting),
+        learning_accuracy=each(lambda r: r.learning_accuracy),
+        intransigence=None if line.joint else over(lambda r: _intransigence(g, r)),
+        train=each(lambda r: r.seconds.train),
+        consolidate=each(lambda r: r.seconds.consolidate),
+        evaluate=each(lambda r: r.seconds.evaluate),
+        total=each(lambda r: r.seconds.total),
+        state_bytes=each(lambda r: float(r.state_bytes)),
+        examples_stored=each(lambda r: float(r.examples_stored)),
+    )
+
+
+def _intransigence(g: Group, r: Result) -> float | None:
+    joint = [j for line in g.lines if line.joint for j in line.runs if j.seed == r.seed]
+    return metrics.intransigence(r.accuracy, joint[0].accuracy) if len(joint) == 1 else None
+
+
+def percent(s: Stat | None, signed: bool = False) -> str:
+    """An accuracy, or a difference of two, in percent.
+
+    >>> percent(Stat(0.961, 0.002, 3)), percent(Stat(-0.05, None, 1), signed=True), percent(None)
+    ('96.1 ± 0.2', '−5.0', '–')
+    """
+    if s is None:
+        return "–"
+    text = _point(100 * s.mean, signed)
+    return text if s.sd is None else f"{text} ± {100 * s.sd:.1f}"
+
+
+def _point(points: float, signed: bool = False) -> str:
+    rounded = round(points, 1) + 0.0  # no "−0.0"
+    return f"{rounded:{'+' if signed and rounded else ''}.1f}".replace("-", "−")
+
+
+def seconds(s: Stat) -> str:
+    """Seconds with about three digits.
+
+    >>> seconds(Stat(0.0421, None, 1)), seconds(Stat(12.34, 1.0, 2)), seconds(Stat(0.0, None, 1))
+    ('0.042', '12.3', '0')
+    """
+    v = s.mean
+    return "0" if v == 0 else f"{v:.2g}" if v < 1 else f"{v:.1f}" if v < 100 else f"{v:,.0f}"
+
+
+def size(s: Stat) -> str:
+    """Bytes for the eye.
+
+    >>> size(Stat(0.0, None, 1)), size(Stat(1_234_567.0, None, 1))
+    ('0', '1.2 MB')
+    """
+    v = s.mean
+    for unit, power in (("GB", 9), ("MB", 6), ("kB", 3)):
+        if v >= 10**power:
+            return f"{v / 10**power:.1f} {unit}"
+    return "0" if v == 0 else f"{v:.0f} B"
+
+
+def count(s: Stat) -> str:
+    """Examples for the eye: "60,000"."""
+    return f"{s.mean:,.0f}"
+
+
+COLUMNS: dict[str, Callable[[Row], str]] = {
+    "ACC": lambda r: percent(r.acc),
+    "BWT": lambda r: percent(r.bwt, signed=True),
+    "FWT": lambda r: percent(r.fwt, signed=True),
+    "forgetting": lambda r: percent(r.forgetting),
+    "learned": lambda r: percent(r.learning_accuracy),
+    "intransigence": lambda r: percent(r.intransigence, signed=True),
+    "train s": lambda r: seconds(r.train),
+    "consolidate s": lambda r: seconds(r.consolidate),
+    "evaluate s": lambda r: seconds(r.evaluate),
+    "total s": lambda r: seconds(r.total),
+    "state": lambda r: size(r.state_bytes),
+    "stored": lambda r: count(r.examples_stored),
+}
+"""The columns of the whole table, as texts of a row."""
+
+SHORT = ("ACC", "BWT", "FWT", "forgetting", "total s", "state", "stored")
+
+
+def table(results: Sequence[Result]) -> Table:
+    """The columns that fit a terminal. Accuracies in percent, mean ± sd over seeds.
+
+    Raises:
+        ValueError: no results, or broken ones.
+    """
+    groups = group(results)
+    out = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False, show_edge=False)
+    out.add_column("method", overflow="fold", min_width=10)
+    for name in SHORT:
+        out.add_column(name.removeprefix("total "), justify="right", no_wrap=True)
+    for g in groups:
+        if len(groups) > 1:
+            out.add_row(Text(g.label, style="bold"))
+        for row in rows(g):
+            out.add_row(Text(row.method), *(COLUMNS[c](row) for c in SHORT))
+        out.add_section()
+    return out
+
+
+PROSE = {
+    "naive": "plain training",
+    "l2": "L2",
+    "ewc": "EWC",
+    "gem": "GEM",
+    "generative-replay": "generative replay",
+    "joint": "joint training",
+}
+
+
+def sentence(results: Sequence[Result]) -> str:
+    """What the numbers show: how much of the first task each method lost; one sentence a stream.
+
+    Raises:
+        ValueError: no results, or broken ones.
+    """
+    groups = group(results)
+    return " ".join((f"On {g.label}: " if len(groups) > 1 else "") + sentence_of(g) for g in groups)
+
+
+def sentence_of(g: Group) -> str:
+    """The sentence about one stream."""
+    kept = [line for line in g.lines if not line.joint]
+    joint = [line for line in g.lines if line.joint]
+    if len(g.tasks) == 1:
+        known = [f"{_prose(line)} reaches {_mean(line)}" for line in g.lines]
+        return f"On {g.tasks[0]}, the only task, {_join(known)}."
+    upper = _join([f"{_prose(line)}, which keeps all data, reaches {_mean(line)}" for line in joint])
+    if not kept:
+        return f"After {g.tasks[-1]}, over all tasks, {upper}."
+    best = max(kept, key=lambda line: float(line.matrix[-1].mean()))
+    end = f"; over all tasks {_prose(best)} comes best with {_mean(best)}"
+    if len(kept) == 1:
+        end = f"; over all tasks it reaches {_mean(best)}"
+    return f"After {g.tasks[-1]}, {_losses(g, kept)}{end}{', while ' + upper if joint else ''}."
+
+
+def _prose(line: Line) -> str:
+    return PROSE.get(line.name, line.given) + line.label[len(line.given) :]
+
+
+def _mean(line: Line) -> str:
+    return f"{_point(100 * float(line.matrix[-1].mean()))} %"
+
+
+def _losses(g: Group, kept: Sequence[Line]) -> str:
+    """For example: plain training has lost 9.1 points on A, EWC 1.2 and GEM 0.9."""
+    parts: list[str] = []
+    before = ""
+    for line in kept:
+        lost = round(100 * float(line.matrix[1, 0] - line.matrix[-1, 0]), 1)
+        verb = "lost" if lost >= 0 else "gained"
+        points = _point(abs(lost))
+        if not parts:
+            text = f"{_prose(line)} has {verb} {points} points on {g.tasks[0]}"
+        else:
+            text = f"{_prose(line)} {points if verb == before else f'{verb} {points}'}"
+        parts.append(text + _held_back(g, line))
+        before = verb
+    return _join(parts)
+
+
+def _held_back(g: Group, line: Line) -> str:
+    """The other way to fail: keeping the old by not learning the new."""
+    naive = [other.matrix[-1, -1] for other in g.lines if other.name == "naive"]
+    mine = line.matrix[-1, -1]
+    if not naive or 100 * (max(naive) - mine) < HELD_BACK:
+        return ""
+    return f" (but learned {g.tasks[-1]} only to {_point(100 * float(mine))} %)"
+
+
+def _join(parts: Sequence[str]) -> str:
+    return parts[0] if len(parts) == 1 else ", ".join(parts[:-1]) + " and " + parts[-1]

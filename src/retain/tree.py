@@ -1,0 +1,67 @@
+"""Arithmetic on Params, fused over tensors, and walks over nested state."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from retain.types import Params
+
+
+def clone(a: Params, names: Iterable[str] | None = None) -> Params:
+    """A copy that shares no memory with `a`, without gradients; of the given entries, or of all."""
+    return {k: a[k].detach().clone() for k in (a if names is None else names)}
+
+
+def add_pull(grads: Params, strength: float, weight: Params, params: Params, anchor: Params) -> Params:
+    """`grads + strength * weight * (params - anchor)`, in place, on the entries of `weight`.
+
+    The gradient of `strength / 2 * sum_i weight_i (params_i - anchor_i)^2`.
+    """
+    names = list(weight)
+    g = [grads[k] for k in names]
+    gap = torch._foreach_sub([params[k].detach() for k in names], [anchor[k] for k in names])
+    torch._foreach_addcmul_(g, [weight[k] for k in names], gap, value=strength)
+    return grads
+
+
+def dot(a: Params, b: Params) -> Tensor:
+    """Sum over all entries of a of a_i b_i: a scalar."""
+    return torch.stack([(a[k] * b[k]).sum() for k in a]).sum()
+
+
+def flatten(a: Params, names: Iterable[str]) -> Tensor:
+    """The named entries end to end: [P]."""
+    return torch.cat([a[k].reshape(-1) for k in names])
+
+
+def unflatten(flat: Tensor, like: Params, names: Iterable[str]) -> Params:
+    """The inverse of `flatten`: views of `flat` [P] in the shapes of `like`.
+
+    >>> p = {"w": torch.arange(4.0).view(2, 2), "b": torch.zeros(2)}
+    >>> unflatten(flatten(p, p), p, p)["w"].equal(p["w"])
+    True
+    """
+    names = list(names)
+    pieces = flat.split([like[k].numel() for k in names])
+    return {k: piece.view(like[k].shape) for k, piece in zip(names, pieces, strict=True)}
+
+
+def tensors(tree: Any) -> Iterator[Tensor]:
+    """All tensors in nested tuples, lists and dicts, in order."""
+    if isinstance(tree, Tensor):
+        yield tree
+    elif isinstance(tree, dict):
+        for value in tree.values():
+            yield from tensors(value)
+    elif isinstance(tree, tuple | list):
+        for value in tree:
+            yield from tensors(value)
+
+
+def nbytes(tree: Any) -> int:
+    """Bytes of all tensors in a nested state."""
+    return sum(t.numel() * t.element_size() for t in tensors(tree))

@@ -1,0 +1,120 @@
+"""The words that every room of the house speaks: parameters, batches, tasks, problems.
+
+Shapes are written in square brackets: N examples, C classes, `...` whatever an example looks like.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Any, NamedTuple
+
+import torch
+import torch.nn.functional as nnf
+from torch import Tensor
+
+from retain.examples import Examples, Union
+
+Params = dict[str, Tensor]
+"""All that the network runs on, parameters and buffers, by their `state_dict` names."""
+
+HIDDEN = -1
+"""The task number of an example whose scenario hides it."""
+
+
+class Batch(NamedTuple):
+    """What one step learns from."""
+
+    x: Tensor  # [N, ...] float
+    y: Tensor  # [N] int64 labels, or [N, C] target probabilities
+    task: Tensor  # [N] int64; HIDDEN where the scenario hides it
+    weight: Tensor | None = None  # [N]; the loss is sum(weight * l); None means 1/N each
+    extra: dict[str, Any] = {}  # what one hook hands to the next within a step; read-only by default
+
+
+class Step(NamedTuple):
+    """One step of the optimiser, as `after_step` sees it."""
+
+    before: Params | None  # cloned, and only where a method overrides `after_step`
+    after: Params
+    grads: Params
+    batch: Batch
+    lr: dict[str, float]  # the learning rate that each parameter was moved with
+
+
+@dataclass(frozen=True)
+class Task:
+    """One task of a stream. Methods get it through `for_method`, without what they may not see."""
+
+    index: int  # from 0; HIDDEN where the scenario hides it
+    name: str
+    train: Examples | Union
+    test: Examples | None
+    validation: Examples | None
+    classes: tuple[int, ...]  # the labels that occur in it, ascending
+
+    def for_method(self, hide: bool) -> Task:
+        """The same task without its test set, and without its number if `hide`."""
+        return replace(self, test=None, index=HIDDEN if hide else self.index)
+
+
+class Spec(NamedTuple):
+    """What a method may know of the model and the data before it sees any."""
+
+    shape: tuple[int, ...]  # of one example
+    dtype: torch.dtype
+    device: torch.device
+    classes: int  # C, the number of outputs
+    names: tuple[str, ...]  # the model's own entries of Params that the optimiser moves
+    range: tuple[float, float] | None  # what every pixel lies in; None where that is not known
+
+
+class Layer(NamedTuple):
+    """What one linear or convolutional layer took in and gave out during a traced pass."""
+
+    kind: str  # "linear" or "conv2d"
+    input: Tensor
+    output: Tensor  # part of the graph: gradients with respect to it can be asked for
+    module: torch.nn.Module
+
+
+class Problem(NamedTuple):
+    """The model and the loss, as functions of the parameters."""
+
+    spec: Spec
+    logits: Callable[..., Tensor]  # (params, x, task, train=False) -> [N, C], raw and finite
+    allowed: Callable[[Tensor], Tensor | None]  # task [N] -> bool [N, C]: the classes in play; None: all
+    trace: Callable[[Params, Tensor, Tensor], tuple[Tensor, dict[str, Layer]]]
+
+    def loss(self, params: Params, batch: Batch, train: bool = True) -> Tensor:
+        """Cross-entropy over the classes in play: a scalar, sum(weight * l) or the mean."""
+        per_example = self.losses(params, batch, train)
+        return per_example.mean() if batch.weight is None else batch.weight @ per_example
+
+    def losses(self, params: Params, batch: Batch, train: bool = True) -> Tensor:
+        """The same, example by example: [N]."""
+        logits = self.logits(params, batch.x, batch.task, train)
+        return cross_entropy(logits, batch.y, self.allowed(batch.task))
+
+
+def among(logits: Tensor, allowed: Tensor | None) -> Tensor:
+    """Logits with -inf at the classes that are not in play: right before a soft-max or arg max."""
+    return logits if allowed is None else logits.masked_fill(~allowed, -torch.inf)
+
+
+def cross_entropy(logits: Tensor, y: Tensor, allowed: Tensor | None) -> Tensor:
+    """Cross-entropy [N] of labels [N] or target probabilities [N, C] among the allowed classes.
+
+    Classes outside `allowed` [N, C] get -inf here and nowhere earlier; a soft target puts no
+    weight on them. None: all classes are in play.
+
+    >>> cross_entropy(torch.zeros(1, 4), torch.tensor([0]), torch.tensor([[True, True, False, False]]))
+    tensor([0.6931])
+    """
+    logits = among(logits, allowed)
+    if y.dim() == 1:
+        return nnf.cross_entropy(logits, y, reduction="none")
+    log_p = logits.log_softmax(1)
+    if allowed is not None:
+        log_p = log_p.masked_fill(~allowed, 0.0)  # 0 * -inf is NaN, in value and in gradient
+    return -(y * log_p).sum(1)
