@@ -69,9 +69,11 @@ def _pack(tree: Any, found: dict[str, Tensor]) -> Any:
         return {"list": [_pack(v, found) for v in tree]}
     if isinstance(tree, tuple):
         kind = type(tree)
-        name = None if kind is tuple else f"{kind.__module__}:{kind.__qualname__}"
-        return {"tuple": [_pack(v, found) for v in tree], "of": name}
-    raise TypeError(f"state holds a {type(tree).__name__}; it may hold tensors, numbers, str, None in containers")
+        of = None if kind is tuple else f"{kind.__module__}:{kind.__qualname__}"
+        return {"tuple": [_pack(v, found) for v in tree], "of": of}
+    raise TypeError(
+        f"state holds a {type(tree).__name__}; it may hold tensors, numbers, str, None in containers"
+    )
 
 
 def _unpack(data: Any, found: dict[str, Tensor]) -> Any:
@@ -91,5 +93,7 @@ def _named_tuple(name: str) -> type:
     module, _, qualname = name.partition(":")
     kind = getattr(sys.modules.get(module), qualname, None)
     if not (isinstance(kind, type) and issubclass(kind, tuple) and "_fields" in vars(kind)):
-        raise BadCheckpoint(f"state of a kind that is not at hand: {name!r}; import the method that it belongs to")
+        raise BadCheckpoint(
+            f"state of a kind that is not at hand: {name!r}; import the method that it belongs to"
+        )
     return kind

@@ -63,7 +63,9 @@ class Settings:
     reset_optimizer: bool = False  # begin each task with a fresh optimiser; else it is kept
     seed: int = 0  # of data, order, initial weights and sampling
     threads: int = 1  # that torch computes with
-    curve_every: int | None = None  # steps between points of the accuracy curve; none: a tenth of a task; 0: task ends
+    curve_every: int | None = (
+        None  # steps between points of the accuracy curve; none: a tenth of a task; 0: task ends
+    )
     curve_samples: int = 1000  # test images of each task that the curve is measured on
 
     def __post_init__(self) -> None:
@@ -116,7 +118,9 @@ class Experiment:
 
     def config(self) -> dict[str, Any]:
         """Plain data from which `from_config` makes the same experiment."""
-        plain = {k: list(v) if isinstance(v, tuple) else v for k, v in dataclasses.asdict(self.settings).items()}
+        plain = {
+            k: list(v) if isinstance(v, tuple) else v for k, v in dataclasses.asdict(self.settings).items()
+        }
         return {"stream": self.stream, "method": describe(self.method), **plain}
 
     @classmethod

@@ -218,7 +218,9 @@ class Learner:
         """Raise `Diverged` if a loss noted since the last look, or a parameter, is NaN or infinite."""
         ago = self.watch.first_bad()
         if ago is not None:
-            raise Diverged("the loss became NaN or infinite", self.tasks, self.steps_done - ago + 1, self._why())
+            raise Diverged(
+                "the loss became NaN or infinite", self.tasks, self.steps_done - ago + 1, self._why()
+            )
         if not all(bool(p.isfinite().all()) for p in self.params.values()):
             raise Diverged("a parameter became NaN or infinite", self.tasks, self.steps_done, self._why())
 
@@ -243,7 +245,9 @@ class Learner:
             "seen": sorted(self.in_play.seen),
         }
 
-    def restore(self, snapshot: dict[str, Any], learned: list[Task], current: Task | None, steps: int) -> None:
+    def restore(
+        self, snapshot: dict[str, Any], learned: list[Task], current: Task | None, steps: int
+    ) -> None:
         """Become the learner that was snapshot.
 
         Args:
@@ -284,13 +288,17 @@ class Learner:
         with torch.no_grad():
             out = self.binding.logits(self.params, x, torch.full((1,), HIDDEN, device=own.device))
         if out.dim() != 2 or len(out) != 1:
-            raise ValueError(f"the model must give logits [N, C] for {list(x.shape)}, it gave {list(out.shape)}")
+            raise ValueError(
+                f"the model must give logits [N, C] for {list(x.shape)}, it gave {list(out.shape)}"
+            )
         self.in_play.outputs, self.in_play.device = out.shape[1], own.device
         return Spec(tuple(x.shape[1:]), x.dtype, own.device, out.shape[1], self.binding.names, examples.range)
 
     def _enter(self, task: Task, steps: int) -> Task:
         if self.schedule != "constant" and steps < 1:
-            raise ValueError(f"schedule={self.schedule!r} needs the number of steps: begin_task(task, steps=...)")
+            raise ValueError(
+                f"schedule={self.schedule!r} needs the number of steps: begin_task(task, steps=...)"
+            )
         self.in_play.learn(task)
         self._task = task.for_method(self.in_play.scenario != "task")
         self.steps_planned, self.steps_done = steps, 0
@@ -304,7 +312,9 @@ class Learner:
     @property
     def _steps_by_gradient(self) -> GradientMethod[Any]:
         if not isinstance(self.method, GradientMethod):
-            raise TypeError(f"{type(self.method).__name__} takes no gradient steps: use observe(x, y) or run(...)")
+            raise TypeError(
+                f"{type(self.method).__name__} takes no gradient steps: use observe(x, y) or run(...)"
+            )
         return self.method
 
     def _plain(self, x: Tensor, y: Tensor) -> Batch:

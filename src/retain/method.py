@@ -116,9 +116,7 @@ class GradientMethod(Method[S]):
         return type(self).after_step is not GradientMethod.after_step
 
     @final
-    def objective(
-        self, problem: Problem, params: Params, state: S, batch: Batch, rng: Generator
-    ) -> Tensor:
+    def objective(self, problem: Problem, params: Params, state: S, batch: Batch, rng: Generator) -> Tensor:
         """The scalar that one step descends: `view`, the cross-entropy, `loss`."""
         view = self.view(problem, params, state, batch.task, rng)
         return self.loss(problem, view, state, batch, problem.loss(view, batch))
@@ -147,8 +145,7 @@ class GradientMethod(Method[S]):
         moved = {k: p for k, p in params.items() if p.requires_grad}
         grads = torch.autograd.grad(loss, list(moved.values()), allow_unused=True)
         filled = {
-            k: torch.zeros_like(p) if g is None else g
-            for (k, p), g in zip(moved.items(), grads, strict=True)
+            k: torch.zeros_like(p) if g is None else g for (k, p), g in zip(moved.items(), grads, strict=True)
         }
         params, state = self.finish(problem, params, state, batch, filled, update)
         return params, state, loss.detach()
@@ -233,7 +230,13 @@ class Chain(GradientMethod[tuple[Any, ...]]):
         return params, tuple(states)
 
     def end_task(
-        self, problem: Problem, params: Params, state: tuple[Any, ...], task: Task, update: Update, rng: Generator
+        self,
+        problem: Problem,
+        params: Params,
+        state: tuple[Any, ...],
+        task: Task,
+        update: Update,
+        rng: Generator,
     ) -> tuple[Params, tuple[Any, ...]]:
         """Each one's, in order."""
         states = []
@@ -254,9 +257,7 @@ class Chain(GradientMethod[tuple[Any, ...]]):
         """The stiffest of theirs."""
         return max((m.stiffness(s) for m, s in zip(self.methods, state, strict=True)), key=lambda s: s[0])
 
-    def inspect(
-        self, problem: Problem, params: Params, state: tuple[Any, ...], end: bool
-    ) -> dict[str, Any]:
+    def inspect(self, problem: Problem, params: Params, state: tuple[Any, ...], end: bool) -> dict[str, Any]:
         """All of theirs; the later one where two share a name."""
         shown: dict[str, Any] = {}
         for m, s in zip(self.methods, state, strict=True):

@@ -41,7 +41,9 @@ class Order:
         """
         steps = n // self.batch_size if self.drop_last else -(-n // self.batch_size)
         if steps == 0:
-            raise ValueError(f"{n} examples fill no batch of {self.batch_size}: lower batch_size or keep the last")
+            raise ValueError(
+                f"{n} examples fill no batch of {self.batch_size}: lower batch_size or keep the last"
+            )
         return steps
 
     def steps(self, n: int) -> int:

@@ -95,13 +95,15 @@ class InPlay:
         self._mask: Tensor | None = None
 
     def learn(self, task: Task) -> None:
-        """This task's classes have arrived.
+        """Its classes have arrived.
 
         Raises:
             ValueError: the model has no output for one of them.
         """
-        if task.classes and not (0 <= task.classes[0] and task.classes[-1] < self.outputs):
-            raise ValueError(f"task {task.name!r} has labels {task.classes}, the model {self.outputs} outputs")
+        if task.classes and not (task.classes[0] >= 0 and task.classes[-1] < self.outputs):
+            raise ValueError(
+                f"task {task.name!r} has labels {task.classes}, the model {self.outputs} outputs"
+            )
         self.seen |= set(task.classes)
         self.know(task)
 

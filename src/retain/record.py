@@ -22,7 +22,9 @@ CACHE_BYTES = 512 * 2**20  # test sets up to this size are kept arranged, larger
 class Clock:
     """Wall seconds by what they were spent on; what is measured inside another is taken from it."""
 
-    spent: dict[str, float] = field(default_factory=lambda: dict.fromkeys(("train", "consolidate", "evaluate"), 0.0))
+    spent: dict[str, float] = field(
+        default_factory=lambda: dict.fromkeys(("train", "consolidate", "evaluate"), 0.0)
+    )
     before: float = 0.0  # total of the sittings before this one
     since: float = field(default_factory=time.perf_counter)
 

@@ -17,8 +17,14 @@ class Stepper:
     The order within a step: gradient hook (before this), clip, optimiser, `after_step` (after it).
     """
 
-    def __init__(self, own: Params, names: tuple[str, ...], optim: Optim | torch.optim.Optimizer,
-                 added: dict[str, Optim], clip: float | None):  # fmt: skip
+    def __init__(
+        self,
+        own: Params,
+        names: tuple[str, ...],
+        optim: Optim | torch.optim.Optimizer,
+        added: dict[str, Optim],
+        clip: float | None,
+    ):
         self.live: Params = dict(own)
         self.names, self.optim, self.added, self.clip = names, optim, added, clip
         self.factor = 1.0  # of the schedule, on every learning rate
@@ -45,12 +51,12 @@ class Stepper:
             mine = self.live.get(k)
             if mine is None:
                 if not any(k.startswith(p) for p in self.added):
-                    raise ValueError(f"a method added {k!r}, but names no optimiser for it: {sorted(self.added)}")
+                    raise ValueError(f"a method added {k!r}, with no optimiser for it: {sorted(self.added)}")
                 self.live[k] = value.detach().clone().requires_grad_()
                 self.reset()
             elif mine is not value:
                 if mine.shape != value.shape:
-                    raise ValueError(f"a method changed the shape of {k!r}: {tuple(mine.shape)} to {tuple(value.shape)}")
+                    raise ValueError(f"a method changed {k!r} from {list(mine.shape)} to {list(value.shape)}")
                 mine.detach().copy_(value)
         return self.live
 
@@ -109,10 +115,11 @@ class Stepper:
 
     def state(self) -> dict[str, Any]:
         """Moments and step counts of each optimiser, by the name of what they belong to."""
-        return {
-            prefix: {k: dict(opt.state[self.live[k]]) for k in self.members(prefix) if self.live[k] in opt.state}
-            for prefix, opt in self.optimizers.items()
-        }
+        found: dict[str, Any] = {}
+        for prefix, opt in self.optimizers.items():
+            known = [k for k in self.members(prefix) if self.live[k] in opt.state]
+            found[prefix] = {k: dict(opt.state[self.live[k]]) for k in known}
+        return found
 
     def load(self, state: dict[str, Any]) -> None:
         """Take up what `state` gave."""

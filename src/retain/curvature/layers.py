@@ -11,7 +11,8 @@ from collections.abc import Sequence
 
 import torch
 import torch.nn.functional as nnf
-from torch import Tensor
+from torch import Tensor, nn
+from torch.nn.grad import conv2d_weight
 
 from retain.types import Batch, Layer, Params, Problem, among
 
@@ -35,9 +36,8 @@ def gradient(layer: Layer, delta: Tensor, rows: slice) -> tuple[Tensor, Tensor]:
         x, d = x.flatten(0, -2), d.flatten(0, -2)
         return d.T @ x, d.sum(0)
     m = layer.module
-    weight = torch.nn.grad.conv2d_weight(
-        x, m.weight.shape, d, m.stride, m.padding, m.dilation, m.groups  # type: ignore[arg-type]
-    )
+    assert isinstance(m, nn.Conv2d)
+    weight = conv2d_weight(x, m.weight.shape, d, m.stride, m.padding, m.dilation, m.groups)
     return weight, d.sum((0, 2, 3))
 
 
@@ -50,10 +50,11 @@ def per_example(layer: Layer, delta: Tensor) -> tuple[Tensor, Tensor]:
         x, d = layer.input.flatten(1, -2), delta.flatten(1, -2)
         return torch.einsum("npo,npi->noi", d, x), d.sum(1)
     m = layer.module
-    x = nnf.unfold(layer.input, m.kernel_size, m.dilation, m.padding, m.stride)  # type: ignore[arg-type]
+    assert isinstance(m, nn.Conv2d) and not isinstance(m.padding, str)
+    x = nnf.unfold(layer.input, m.kernel_size, m.dilation, m.padding, m.stride)
     d = delta.flatten(2)
     weight = torch.einsum("nop,nip->noi", d, x)
-    return weight.view(len(x), *m.weight.shape), d.sum(2)  # type: ignore[arg-type]
+    return weight.view(len(x), *m.weight.shape), d.sum(2)
 
 
 def shares_weights(layer: Layer) -> bool:
@@ -74,7 +75,7 @@ def covered(problem: Problem, params: Params, x: Tensor, task: Tensor) -> tuple[
         out = problem.logits(leaves, x, task)
         direction = torch.linspace(-1, 1, out.numel(), dtype=out.dtype, device=out.device).view_as(out)
         exact = torch.autograd.grad(out, [leaves[k] for k in names], direction, allow_unused=True)
-    expected = dict(zip(names, exact, strict=True))
+    expected: dict[str, Tensor | None] = dict(zip(names, exact, strict=True))
     logits, layers = problem.trace(params, x, task)
     fitting = []
     for name, delta in deltas(logits, layers, direction).items():
@@ -85,11 +86,15 @@ def covered(problem: Problem, params: Params, x: Tensor, task: Tensor) -> tuple[
 
 def _fits(name: str, layer: Layer, delta: Tensor, expected: dict[str, Tensor | None]) -> bool:
     m = layer.module
-    if layer.kind == "conv2d" and (m.groups != 1 or isinstance(m.padding, str) or m.padding_mode != "zeros"):
+    if isinstance(m, nn.Conv2d) and (
+        m.groups != 1 or isinstance(m.padding, str) or m.padding_mode != "zeros"
+    ):
         return False
     for kind, ours in zip(("weight", "bias"), gradient(layer, delta, slice(None)), strict=True):
         theirs = expected.get(f"{name}.{kind}" if name else kind)
-        if theirs is not None and not torch.allclose(ours, theirs, rtol=1e-3, atol=1e-4 * float(theirs.abs().max())):
+        if theirs is None:
+            continue
+        if not torch.allclose(ours, theirs, rtol=1e-3, atol=1e-4 * float(theirs.abs().max())):
             return False
     return True
 

@@ -36,18 +36,20 @@ class Balanced(NamedTuple):
         for slot, g in enumerate(self.group[: self.slots.filled].tolist()):
             members.setdefault(g, []).append(slot)
         u = torch.rand(n, 2, generator=rng, dtype=torch.float64).tolist()
-        filled, chosen = self.slots.filled, ([], [])  # type: tuple[list[int], list[int]]
+        filled = self.slots.filled
+        slots: list[int] = []
+        rows: list[int] = []
         for r, y in enumerate(batch.y.tolist()):
             g = (group << 32) + y
             self.seen[str(g)] = self.seen.get(str(g), 0) + 1
-            slot = _place(members, g, filled, capacity, self.seen[str(g)], u[r])
-            if slot is None:
+            place = _place(members, g, filled, capacity, self.seen[str(g)], u[r])
+            if place is None:
                 continue
-            filled = max(filled, slot + 1)
-            self.group[slot] = g
-            chosen[0].append(slot)
-            chosen[1].append(r)
-        return self._replace(slots=self.slots.put(*chosen, batch))
+            filled = max(filled, place + 1)
+            self.group[place] = g
+            slots.append(place)
+            rows.append(r)
+        return self._replace(slots=self.slots.put(slots, batch, rows))
 
     def draw(self, n: int, rng: Generator) -> Batch:
         """n of the examples held."""

@@ -26,7 +26,9 @@ def discover() -> dict[str, type[Method[Any]]]:
             if inspect.isclass(c) and issubclass(c, Method) and c.__module__ == f"{__name__}.{module}"
         ]
         if len(own) != 1:
-            raise ImportError(f"methods/{module}.py must define one method, found {[c.__name__ for c in own]}")
+            raise ImportError(
+                f"methods/{module}.py must define one method, found {[c.__name__ for c in own]}"
+            )
         found[module.replace("_", "-")] = own[0]
     return found
 
@@ -36,6 +38,9 @@ def describe(method: Method[Any]) -> dict[str, Any]:
     if isinstance(method, Chain):
         return {"name": "chain", "methods": [describe(m) for m in method.methods]}
     names = {kind: name for name, kind in discover().items()}
-    own = dataclasses.asdict(method) if dataclasses.is_dataclass(method) else {}  # type: ignore[arg-type]
-    plain = {k: list(v) if isinstance(v, tuple) else v for k, v in own.items()}
+    plain: dict[str, Any] = {}
+    if dataclasses.is_dataclass(method):
+        for f in dataclasses.fields(method):
+            value = getattr(method, f.name)
+            plain[f.name] = list(value) if isinstance(value, tuple) else value
     return {"name": names.get(type(method), type(method).__name__), **plain}

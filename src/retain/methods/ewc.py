@@ -34,10 +34,12 @@ class EWC(GradientMethod[State]):
     is stable for every lam; as a gradient, SGD diverges once lr * lam * max F > 2.
     """
 
-    paper: ClassVar[str] = "Kirkpatrick et al. 2017, arXiv:1612.00796; online: Schwarz et al. 2018, arXiv:1805.06370"
+    paper: ClassVar[str] = (
+        "Kirkpatrick et al. 2017, arXiv:1612.00796; online: Schwarz et al. 2018, arXiv:1805.06370"
+    )
     remedy: ClassVar[str] = (
-        "lower lam (--lam) or the learning rate (--lr), or take the penalty as a proximal step (proximal=True, "
-        "--proximal), which is stable for every lam"
+        "lower lam (--lam) or the learning rate (--lr), or take the penalty as a proximal step "
+        "(proximal=True, --proximal), which is stable for every lam"
     )
 
     lam: float = 10.0  # strength of the guard, >= 0
@@ -62,9 +64,7 @@ class EWC(GradientMethod[State]):
         """Nothing to guard yet."""
         return params, State(None)
 
-    def gradient(
-        self, problem: Problem, params: Params, state: State, batch: Batch, grads: Params
-    ) -> Params:
+    def gradient(self, problem: Problem, params: Params, state: State, batch: Batch, grads: Params) -> Params:
         """g + lam sum_k F_k (theta - theta_k)."""
         if state.penalty is None or self.proximal:
             return grads

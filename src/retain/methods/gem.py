@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any, ClassVar, Literal, NamedTuple, final
 
 import torch
@@ -75,15 +76,13 @@ class GEM(GradientMethod[State]):
         ring = state.ring or Ring.like(batch, self.memory_per_task)
         return batch, state._replace(ring=ring.add(batch))
 
-    def gradient(
-        self, problem: Problem, params: Params, state: State, batch: Batch, grads: Params
-    ) -> Params:
+    def gradient(self, problem: Problem, params: Params, state: State, batch: Batch, grads: Params) -> Params:
         """g where it harms no past task, else g'."""
         if state.past is None:
             return grads
         names = problem.spec.names
         ends = torch.tensor((0, *state.sizes)).cumsum(0).tolist()
-        groups = [slice(a, b) for a, b in zip(ends, ends[1:], strict=False)]
+        groups = [slice(a, b) for a, b in pairwise(ends)]
         G = group_gradients(problem, params, Batch(*state.past), groups, state.layers)
         g = tree.flatten(grads, names)
         dots = G @ g

@@ -88,13 +88,15 @@ class GenerativeReplay(GradientMethod[State]):
         """n mean images x = G(z), z ~ N(0, I)."""
         vae = _skeleton(self, spec.shape, spec.range)
         z = torch.randn(n, self.latent, generator=rng).to(spec.device, spec.dtype)
-        return vae.emit(functional_call(vae.decoder, _under(PREFIX + "decoder.", params), (z,)))
+        image: Tensor = vae.emit(functional_call(vae.decoder, _under(PREFIX + "decoder.", params), (z,)))
+        return image
 
     def loss(self, problem: Problem, params: Params, state: State, batch: Batch, loss: Tensor) -> Tensor:
         """The solver's loss plus the generator's; they share no parameter."""
         vae = _skeleton(self, problem.spec.shape, problem.spec.range)
         bound = functional_call(vae, _under(PREFIX, params), (batch.x, batch.extra["noise"]))
-        return loss + (bound.mean() if batch.weight is None else batch.weight @ bound)
+        total: Tensor = loss + (bound.mean() if batch.weight is None else batch.weight @ bound)
+        return total
 
     def end_task(
         self, problem: Problem, params: Params, state: State, task: Task, update: Update, rng: Generator

@@ -42,9 +42,7 @@ class L2(GradientMethod[State]):
         """Nothing to guard yet."""
         return params, State(None)
 
-    def gradient(
-        self, problem: Problem, params: Params, state: State, batch: Batch, grads: Params
-    ) -> Params:
+    def gradient(self, problem: Problem, params: Params, state: State, batch: Batch, grads: Params) -> Params:
         """g + lam sum_k (theta - theta_k)."""
         return grads if state.penalty is None else state.penalty.pull(self.lam, params, grads)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from itertools import pairwise
 from typing import Literal
 
 from torch import Tensor, nn
@@ -29,7 +30,7 @@ class MLP(nn.Module):
         super().__init__()
         widths = [math.prod(shape), *hidden]
         layers: list[nn.Module] = [nn.Flatten()]
-        for i, o in zip(widths, widths[1:], strict=False):
+        for i, o in pairwise(widths):
             layers += [nn.Linear(i, o), nn.ReLU()]
         self.layers = nn.Sequential(*layers, nn.Linear(widths[-1], classes))
 
@@ -42,7 +43,9 @@ class MLP(nn.Module):
 class CNN(nn.Module):
     """Two 3x3 convolutions with pooling, then one hidden layer: [N, c, h, w] -> [N, classes]."""
 
-    def __init__(self, shape: Sequence[int], classes: int, channels: tuple[int, int] = (16, 32), hidden: int = 128):
+    def __init__(
+        self, shape: Sequence[int], classes: int, channels: tuple[int, int] = (16, 32), hidden: int = 128
+    ):
         super().__init__()
         if len(shape) != 3 or shape[1] < 4 or shape[2] < 4:
             raise ValueError(f"the CNN reads images [channels, height >= 4, width >= 4], got {tuple(shape)}")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from itertools import pairwise
 
 import torch
 import torch.nn.functional as nnf
@@ -26,7 +27,7 @@ class VAE(nn.Module):
 
     def forward(self, x: Tensor, noise: Tensor) -> Tensor:
         """Minus the evidence lower bound of each example, in nats: [N]; noise ~ N(0, I) [N, latent]."""
-        mu, log_var = self.encoder(x).chunk(2, dim=1)
+        mu, log_var = torch.chunk(self.encoder(x), 2, dim=1)
         z = mu + (0.5 * log_var).exp() * noise
         out = self.decoder(z).flatten(1)
         x = x.flatten(1)
@@ -36,7 +37,8 @@ class VAE(nn.Module):
             low, high = self.range
             target = (x - low) / (high - low)
             reconstruction = nnf.binary_cross_entropy_with_logits(out, target, reduction="none").sum(1)
-        return reconstruction + 0.5 * (mu**2 + log_var.exp() - 1 - log_var).sum(1)
+        bound: Tensor = reconstruction + 0.5 * (mu**2 + log_var.exp() - 1 - log_var).sum(1)
+        return bound
 
     def emit(self, out: Tensor) -> Tensor:
         """What the decoder gave [N, ...], as mean images in the stream's range."""
@@ -50,12 +52,12 @@ def mlp_vae(shape: Sequence[int], range: Range, hidden: Sequence[int] = (400, 40
     """Fully connected and mirrored, as van de Ven et al. (2022) use it: 784-400-400-z."""
     widths = [math.prod(shape), *hidden]
     down: list[nn.Module] = [nn.Flatten()]
-    for i, o in zip(widths, widths[1:], strict=False):
+    for i, o in pairwise(widths):
         down += [nn.Linear(i, o), nn.ReLU()]
     down.append(nn.Linear(widths[-1], 2 * latent))
     up: list[nn.Module] = []
     back = [latent, *reversed(widths)]
-    for i, o in zip(back, back[1:], strict=False):
+    for i, o in pairwise(back):
         up += [nn.Linear(i, o), nn.ReLU()]
     up[-1] = nn.Unflatten(1, tuple(shape))  # no ReLU after the last layer
     return VAE(nn.Sequential(*down), nn.Sequential(*up), latent, range)

@@ -138,7 +138,7 @@ def curves(g: Group) -> Spec:
     legend = alt.Legend(title=None, orient="top", direction="horizontal", symbolType="stroke")
     scale = alt.Scale(domain=[line.label for line in g.lines], range=[line.colour for line in g.lines])
     base = alt.Chart().encode(
-        x=alt.X("x:Q", title="training step", scale=alt.Scale(domain=[0, at[-1]], nice=False)).axis(
+        x=alt.X("x:Q", title=_x_title(g), scale=alt.Scale(domain=[0, at[-1]], nice=False)).axis(
             format=",d", tickCount=4, grid=False
         ),
         color=alt.Color("method:N", scale=scale, legend=legend),
@@ -147,6 +147,10 @@ def curves(g: Group) -> Spec:
     chart = alt.layer(*layers, data=alt.InlineData(values=points)).properties(width=300, height=230)
     column = alt.Facet("panel:N", title=None, sort=list(panels(g)))
     return spec(chart.facet(facet=column, columns=4 if len(g.tasks) > FEW else 3, spacing=22))
+
+
+def _x_title(g: Group) -> str:
+    return "training step" if any(r.boundaries for r in g.runs) else "tasks learned"
 
 
 def _y_domain(g: Group, points: Points) -> list[float]:

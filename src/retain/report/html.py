@@ -34,7 +34,7 @@ TEMPLATE = resources.files("retain.report").joinpath("template.html.j2")
 @cache
 def _bundle() -> str:
     """Vega, Vega-Lite and Vega-Embed: about 0.9 MB of JavaScript."""
-    return str(vl_convert.javascript_bundle(None, figures.VL_VERSION))
+    return str(vl_convert.javascript_bundle(vl_version=figures.VL_VERSION))  # type: ignore[call-arg]
 
 
 def render(results: Sequence[Result]) -> str:

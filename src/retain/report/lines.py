@@ -83,13 +83,14 @@ def group(results: Sequence[Result]) -> list[Group]:
     check_all(results)
     colours = _colours([parameters(r.method)["name"] for r in results])
     streams: dict[str, list[Result]] = {}
+    settings: dict[str, dict[str, Any]] = {}
     for r in results:
-        streams.setdefault(_key({**flat(r.stream), "tasks": len(r.tasks)}), []).append(r)
-    members = list(streams.values())
-    labels = distinct(
-        [{"name": clean(m[0].stream.get("name", "stream")), **flat(m[0].stream)} for m in members]
-    )
-    return [_group(label, m, colours) for label, m in zip(labels, members, strict=True)]
+        setting = {"name": clean(r.stream.get("name", "stream")), **flat(r.stream)}
+        key = _key({**setting, "name": r.stream.get("name"), "tasks": len(r.tasks)})
+        settings.setdefault(key, setting)
+        streams.setdefault(key, []).append(r)
+    labels = distinct(list(settings.values()))
+    return [_group(label, m, colours) for label, m in zip(labels, streams.values(), strict=True)]
 
 
 def _group(stream: str, results: list[Result], colours: Mapping[str, str]) -> Group:
@@ -102,8 +103,8 @@ def _group(stream: str, results: list[Result], colours: Mapping[str, str]) -> Gr
         other = runs.setdefault(key, {}).setdefault(r.seed, r)
         if other.accuracy != r.accuracy:
             raise ValueError(
-                f"two different results of {first[key]['name']}, seed {r.seed}, on {stream} with the same settings: "
-                "keep one of them"
+                f"two different results of {first[key]['name']}, seed {r.seed}, on {stream}, of the same "
+                "settings: keep one of them"
             )
     lines = []
     for key, label in zip(first, distinct(list(first.values())), strict=True):

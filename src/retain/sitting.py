@@ -1,0 +1,149 @@
+"""What the loop keeps beside it: the folder, the clock, the record, and how to go on after a stop."""
+
+from __future__ import annotations
+
+import platform
+import time
+from collections.abc import Callable
+from dataclasses import asdict, fields
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from retain import checkpoint
+from retain.examples import Examples, Union
+from retain.learner import Learner
+from retain.methods import describe
+from retain.order import Order
+from retain.record import Clock, Record
+from retain.result import Result
+from retain.streams import Stream
+
+CHECKPOINT = "checkpoint.safetensors"
+
+
+class Interrupted(Exception):
+    """The run was asked to stop and has saved where it was."""
+
+
+class Sitting:
+    """One sitting of a run, from its start, or from its checkpoint, to its end or next stop."""
+
+    def __init__(
+        self,
+        stream: Stream,
+        learner: Learner,
+        order: Order,
+        out: Path | None,
+        every: float,
+        config: dict[str, Any],
+    ):
+        self.stream, self.learner, self.order, self.config = stream, learner, order, config
+        self.path = None if out is None else Path(out) / CHECKPOINT
+        self.out, self.every = out, every
+        self.clock, self.record = Clock(), Record()
+        self.saved = time.monotonic()
+
+    def data(self, i: int) -> Examples | Union:
+        """What the method is fed in task i: its own examples, or those of all tasks so far."""
+        if self.learner.method.data == "task":
+            train = self.stream[i].train
+            return train.materialise() if isinstance(train, Examples) else train
+        parts = [t.train for t in self.stream[: i + 1]]
+        return Union(tuple(p.materialise() for p in parts if isinstance(p, Examples)))
+
+    def save_now_and_then(self, task: int, step: int, stop: Callable[[], bool] | None) -> None:
+        """Save if it is time to, or if the run is to stop."""
+        stopping = stop is not None and stop()
+        if stopping or (self.path and time.monotonic() - self.saved > self.every):
+            with self.clock.on("save", inside="train"):
+                self.save(task, step)
+        if stopping:
+            raise Interrupted(f"stopped at task {task + 1}, step {step}")
+
+    def save(self, task: int, step: int) -> None:
+        """A checkpoint at `step` of `task`, -1: not yet begun. Never one with a bad loss behind it."""
+        self.learner.check()
+        if self.path is None:
+            return
+        tree = {
+            "task": task,
+            "step": step,
+            "learner": self.learner.snapshot(),
+            "record": asdict(self.record),
+            "seconds": {**self.clock.spent, "total": self.clock.total},
+            "config": self.config,
+        }
+        checkpoint.save(self.path, tree)
+        self.saved = time.monotonic()
+
+    def load(self) -> tuple[int, int]:
+        """Take up the checkpoint, if there is one; gives task and step to go on from."""
+        if self.path is None:
+            raise ValueError("resume needs the folder that the run was written to: out=...")
+        if not self.path.exists():
+            return 0, -1
+        tree = checkpoint.load(self.path)
+        differing = [
+            k for k in {**tree["config"], **self.config} if tree["config"].get(k) != self.config.get(k)
+        ]
+        if differing:
+            was = ", ".join(f"{k} = {tree['config'].get(k)!r}, now {self.config.get(k)!r}" for k in differing)
+            raise ValueError(f"{self.path} is of another run: {was}")
+        task, step = tree["task"], tree["step"]
+        self.record = Record(**tree["record"])
+        total = tree["seconds"].pop("total")
+        self.clock = Clock(tree["seconds"], before=total)
+        steps = self.order.steps(len(self.data(task))) if step >= 0 else 0
+        current = self.stream[task] if step >= 0 else None
+        self.learner.restore(tree["learner"], list(self.stream)[:task], current, steps)
+        return task, step
+
+    def result(self) -> Result:
+        """The finished record, written to `out`."""
+        learner, record = self.learner, self.record
+        result = Result(
+            stream=self.stream.config,
+            method=describe(learner.method),
+            seed=learner.seed,
+            tasks=[t.name for t in self.stream],
+            accuracy=record.accuracy,
+            curve=record.as_curve(),
+            seconds=self.clock.seconds(),
+            state_bytes=learner.state_bytes,
+            examples_stored=learner.method.examples_stored(learner.state),
+            config=self.config,
+            versions=versions(),
+            boundaries=record.boundaries,
+            diagnostics={"records": record.shown} if record.shown else {},
+        )
+        if self.out is not None:
+            result.save(Path(self.out) / "result.json")
+        return result
+
+
+def default_config(stream: Stream, learner: Learner, order: Order) -> dict[str, Any]:
+    """What a result carries where nobody gave a fuller configuration."""
+    return {
+        "stream": stream.config,
+        "method": describe(learner.method),
+        "model": type(learner.model).__name__,
+        **{f.name: getattr(order, f.name) for f in fields(order)},
+        "seed": learner.seed,
+    }
+
+
+def versions() -> dict[str, str]:
+    """Of this package and what its numbers depend on."""
+    try:
+        own = version("retain")
+    except PackageNotFoundError:
+        own = "not installed"
+    return {
+        "retain": own,
+        "torch": torch.__version__,
+        "python": platform.python_version(),
+        "machine": platform.machine(),
+    }

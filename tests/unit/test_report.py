@@ -1,0 +1,517 @@
+from __future__ import annotations
+
+import base64
+import importlib.util
+import io
+import json
+import re
+from dataclasses import replace
+from html.parser import HTMLParser
+from pathlib import Path
+from statistics import mean, stdev
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from PIL import Image
+from rich.console import Console
+
+from retain.report import (
+    figures,
+    find_results,
+    html,
+    lines,
+    sentence,
+    summarise,
+    table,
+    write_pngs,
+    write_report,
+)
+from retain.report.table import Stat, percent
+from retain.result import Curve, Result
+
+
+def _examples() -> ModuleType:
+    spec = importlib.util.spec_from_file_location(
+        "report_examples", Path(__file__).with_name("report_examples.py")
+    )
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+examples = _examples()
+example = examples.example
+HOSTILE = (
+    "</script><script>alert(1)</script>",
+    '"><img src=x onerror=alert(1)>',
+    "<!-- {{ 7*7 }} --> &amp; '",
+)
+
+
+@pytest.fixture(scope="module")
+def demo() -> list[Result]:
+    results: list[Result] = examples.demo()
+    assert len(results) == 18
+    return results
+
+
+@pytest.fixture(scope="module")
+def page(demo: list[Result], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("report") / "deep" / "report.html"
+    write_report(demo, path)
+    return path
+
+
+class Page(HTMLParser):
+    """Every element and attribute; the text of scripts; all other text."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.tags: list[tuple[str, dict[str, str | None]]] = []
+        self.scripts: list[str] = []
+        self.words: list[str] = []
+        self.inside = ""
+        self.feed(text)
+        self.close()
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append((tag, dict(attrs)))
+        self.inside = tag
+        if tag == "script":
+            self.scripts.append("")
+
+    def handle_endtag(self, tag: str) -> None:
+        self.inside = ""
+
+    def handle_data(self, data: str) -> None:
+        if self.inside == "script":
+            self.scripts[-1] += data
+        elif self.inside != "style":
+            self.words.append(data)
+
+    def of(self, tag: str) -> list[dict[str, str | None]]:
+        return [attrs for name, attrs in self.tags if name == tag]
+
+    @property
+    def specs(self) -> dict[str, Any]:
+        kinds = [attrs for tag, attrs in self.tags if tag == "script"]
+        pairs = zip(kinds, self.scripts, strict=True)
+        return {str(k["id"]): json.loads(text) for k, text in pairs if k.get("type") == "application/json"}
+
+
+# The numbers
+
+
+def by_hand(R: list[list[float]]) -> dict[str, float]:
+    """The measures with loops and 1-based indices, as the papers write them."""
+    T = len(R) - 1
+    r = {(i, j): R[i][j - 1] for i in range(T + 1) for j in range(1, T + 1)}
+    return {
+        "acc": sum(r[T, j] for j in range(1, T + 1)) / T,
+        "bwt": sum(r[T, j] - r[j, j] for j in range(1, T)) / (T - 1),
+        "fwt": sum(r[j - 1, j] - r[0, j] for j in range(2, T + 1)) / (T - 1),
+        "forgetting": sum(max(r[i, j] for i in range(j, T)) - r[T, j] for j in range(1, T)) / (T - 1),
+        "learning_accuracy": sum(r[j, j] for j in range(1, T + 1)) / T,
+    }
+
+
+def test_rows_hold_what_a_slow_computation_gives(demo: list[Result]) -> None:
+    rows = summarise(demo)
+    assert [(r.stream, r.name) for r in rows[:7]] == [("permuted", k) for k in examples.KINDS]
+    assert [(r.stream, r.name) for r in rows[7:]] == [
+        ("noisy-clean", k) for k in ("naive", "ewc", "gem", "joint")
+    ]
+    for row in rows:
+        runs = [r for r in demo if r.method["name"] == row.name and r.stream["name"] == row.stream]
+        joint = [r for r in demo if r.method["name"] == "joint" and r.stream["name"] == row.stream]
+        assert row.seeds == tuple(r.seed for r in runs)
+        for name in ("acc", "bwt", "fwt", "forgetting", "learning_accuracy"):
+            values = [by_hand(r.accuracy)[name] for r in runs]
+            stat = getattr(row, name)
+            assert stat.mean == pytest.approx(mean(values), abs=1e-12)
+            assert stat.n == len(values)
+            assert stat.sd == (pytest.approx(stdev(values), abs=1e-12) if len(values) > 1 else None)
+        if row.name == "joint":
+            assert row.intransigence is None
+        else:
+            worse = [
+                mean(j.accuracy[i + 1][i] - r.accuracy[i + 1][i] for i in range(len(r.tasks)))
+                for r, j in zip(runs, joint, strict=True)
+            ]
+            assert row.intransigence is not None
+            assert row.intransigence.mean == pytest.approx(mean(worse), abs=1e-12)
+        assert row.total.mean == mean(r.seconds.total for r in runs)
+        assert row.examples_stored.mean == mean(r.examples_stored for r in runs)
+
+
+@given(st.lists(st.floats(-1, 1), min_size=1, max_size=9))
+def test_stat_is_that_of_the_statistics_module(values: list[float]) -> None:
+    stat = Stat.of(values)
+    assert stat.mean == pytest.approx(mean(values), abs=1e-12)
+    assert stat.sd == (pytest.approx(stdev(values), abs=1e-9) if len(values) > 1 else None)
+    assert ("±" in percent(stat)) == (len(values) > 1)
+
+
+def test_intransigence_needs_the_joint_run_of_the_same_seed() -> None:
+    rows = summarise([example("ewc", 0), example("ewc", 1), example("joint", 1)])
+    assert rows[0].intransigence is not None and rows[0].intransigence.n == 1
+    assert summarise([example("ewc", 0), example("joint", 1)])[0].intransigence is None
+
+
+def test_settings_make_lines_of_their_own_named_by_what_differs() -> None:
+    runs = [example("ewc", s, lam=lam) for lam in (10.0, 100.0) for s in (0, 1)] + [example("naive")]
+    rows = summarise(runs)
+    assert [(r.method, len(r.seeds)) for r in rows] == [("naive", 1), ("ewc lam=10", 2), ("ewc lam=100", 2)]
+    slow = replace(example("naive", 0), config={**example("naive").config, "lr": 0.03, "out": "elsewhere"})
+    assert [r.method for r in summarise([slow, example("naive")])] == ["naive lr=0.03", "naive lr=0.1"]
+    colours = [line.colour for line in lines.group(runs)[0].lines]
+    assert len(set(colours)) == 3
+    assert colours[1] == lines.COLOURS["ewc"]  # the first of a method has the method's own colour
+
+
+def test_a_method_has_the_same_colour_whatever_else_is_shown() -> None:
+    everywhere = {line.colour for g in lines.group(examples.demo()) for line in g.lines if line.name == "gem"}
+    assert everywhere == {lines.group([example("gem")])[0].lines[0].colour}
+    a, b = (replace(example(), method={"name": n}) for n in ("mine", "other"))
+    both = {line.label: line.colour for line in lines.group([a, b])[0].lines}
+    assert len(set(both.values())) == 2
+    assert both["mine"] == lines.group([a])[0].lines[0].colour
+
+
+def test_a_chain_is_named_after_its_links() -> None:
+    def chained(lam: float) -> Result:
+        links = [{"name": "replay", "memory": 5}, {"name": "ewc", "lam": lam}]
+        return replace(example(), method={"name": "chain", "methods": links})
+
+    assert [r.method for r in summarise([chained(1.0), chained(2.0)])] == [
+        "replay + ewc ewc.lam=1",
+        "replay + ewc ewc.lam=2",
+    ]
+
+
+def test_the_same_run_twice_counts_once_and_two_that_disagree_are_refused() -> None:
+    assert summarise([example(), example()])[0].seeds == (0,)
+    with pytest.raises(ValueError, match="two different results of naive, seed 0.*keep one"):
+        summarise([example(), replace(example(), accuracy=example("ewc").accuracy)])
+
+
+def test_tasks_that_are_dealt_anew_for_each_seed_get_neutral_names() -> None:
+    stream = {"name": "split", "class_order": "random"}
+    runs = [
+        example("naive", s, names, stream={**stream, "seed": s})
+        for s, names in enumerate([("3/7", "1/2"), ("0/4", "5/6")])
+    ]
+    (g,) = lines.group(runs)
+    assert g.tasks == ("task 1", "task 2")
+    assert lines.group([example(names=("A", "A"))])[0].tasks == ("1: A", "2: A")
+
+
+def test_the_table_fits_a_terminal_and_shows_every_row(demo: list[Result]) -> None:
+    console = Console(file=io.StringIO(), width=80)
+    console.print(table(demo))
+    assert isinstance(console.file, io.StringIO)
+    text = console.file.getvalue()
+    assert max(map(len, text.splitlines())) <= 80
+    assert "…" not in text
+    for row in summarise(demo):
+        assert percent(row.acc) in text and percent(row.bwt, signed=True) in text
+
+
+def test_names_are_no_markup_and_no_escape_codes_for_the_terminal() -> None:
+    evil = replace(example(names=("[red]A", "B\x1b[31m")), method={"name": "[bold]x\x1b[2J"})
+    console = Console(file=io.StringIO(), width=100)
+    console.print(table([evil]))
+    assert isinstance(console.file, io.StringIO)
+    assert "[bold]x\ufffd[2J" in console.file.getvalue()
+    assert "\x1b" not in console.file.getvalue() + sentence([evil])
+
+
+def matrix_run(kind: str, R: list[list[float]], seed: int = 0) -> Result:
+    base = example(kind, seed, tuple("ABC"[: len(R) - 1]))
+    return replace(base, accuracy=R)
+
+
+def test_the_sentence_is_computed() -> None:
+    naive = matrix_run("naive", [[0.1] * 3, [0.97, 0.1, 0.1], [0.92, 0.97, 0.1], [0.879, 0.93, 0.97]])
+    l2 = matrix_run("l2", [[0.1] * 3, [0.96, 0.1, 0.1], [0.95, 0.9, 0.1], [0.94, 0.89, 0.84]])
+    ewc = matrix_run("ewc", [[0.1] * 3, [0.96, 0.1, 0.1], [0.96, 0.96, 0.1], [0.963, 0.96, 0.96]])
+    joint = matrix_run("joint", [[0.1] * 3, [0.97, 0.1, 0.1], [0.97, 0.97, 0.1], [0.97, 0.97, 0.97]])
+    assert sentence([naive, l2, ewc, joint]) == (
+        "After C, plain training has lost 9.1 points on A, L2 2.0 (but learned C only to 84.0 %) and EWC gained 0.3; "
+        "over all tasks EWC comes best with 96.1 %, while joint training, which keeps all data, reaches 97.0 %."
+    )
+    assert (
+        sentence([naive])
+        == "After C, plain training has lost 9.1 points on A; over all tasks it reaches 92.6 %."
+    )
+    assert (
+        sentence([joint]) == "After C, over all tasks, joint training, which keeps all data, reaches 97.0 %."
+    )
+    one = matrix_run("naive", [[0.1], [0.97]])
+    assert sentence([one]) == "On A, the only task, plain training reaches 97.0 %."
+
+
+# The page
+
+
+def test_the_demo_fits_in_two_megabytes(page: Path) -> None:
+    size = page.stat().st_size
+    assert 900_000 < size <= 2_000_000, size
+
+
+def test_many_tasks_and_methods_stay_within_the_size_too(tmp_path: Path) -> None:
+    names = tuple(f"task number {j}" for j in range(20))
+    kinds = ("naive", "ewc", "gem", "generative-replay", "joint")
+    write_report([example(k, s, names, points=50) for k in kinds for s in (0, 1)], tmp_path / "r.html")
+    assert (tmp_path / "r.html").stat().st_size <= 2_000_000
+
+
+def test_nothing_is_loaded_from_anywhere(page: Path) -> None:
+    parsed = Page(page.read_text(encoding="utf-8"))
+    assert not parsed.of("link") and not parsed.of("iframe") and not parsed.of("base")
+    for tag, attrs in parsed.tags:
+        for name in ("src", "srcset", "href", "action", "data", "poster"):
+            value = attrs.get(name)
+            assert value is None or value.startswith(("#", "data:image/png;base64,")), (tag, name, value)
+        assert not any(a.startswith("on") for a in attrs), (tag, attrs)
+    style = page.read_text(encoding="utf-8").split("<style>")[1].split("</style>")[0]
+    assert "url(" not in style and "@import" not in style
+    assert '"url"' not in json.dumps(
+        [{k: v for k, v in s.items() if k != "$schema"} for s in parsed.specs.values()]
+    )
+    (policy,) = [m["content"] for m in parsed.of("meta") if m.get("http-equiv") == "Content-Security-Policy"]
+    assert policy is not None and policy.startswith("default-src 'none'; img-src data:;")
+
+
+def test_the_page_says_all_its_parts(page: Path, demo: list[Result]) -> None:
+    text = page.read_text(encoding="utf-8")
+    parsed = Page(text)
+    words = " ".join(" ".join(parsed.words).split())
+    assert parsed.of("html") == [{"lang": "en"}]
+    for heading in (
+        "Accuracy on each task",
+        "Accuracy matrices",
+        "The numbers",
+        "What the generator remembers",
+    ):
+        assert heading in words
+    for part in (
+        "forgetting",
+        "ACC, average accuracy",
+        "BWT, backward transfer",
+        "FWT, forward transfer",
+        "torch 2.13.0",
+    ):
+        assert part in words
+    for row in summarise(demo):
+        assert percent(row.acc) in words and percent(row.intransigence, signed=True) in words
+    assert len(parsed.specs) == 2 + 7 + 4 + 2  # curves, matrices, cosines
+    assert len(parsed.of("figure")) == len(re.findall("</figure>", text)) == 7
+    images = parsed.of("img")
+    assert len(images) == 3 and all("drawn from the generator" in (i["alt"] or "") for i in images)
+    assert all(d.get("aria-label") for d in parsed.of("div") if "data-figure" in d)
+
+
+@pytest.mark.parametrize("name", HOSTILE)
+def test_hostile_names_stay_text(name: str, tmp_path: Path) -> None:
+    stream = {"name": name, name: name}
+    base = example("gem", names=(name, "B" + name), stream=stream)
+    evil = replace(base, method={"name": name, name: name}, config={name: [name]}, versions={name: name})
+    tame = replace(
+        example("gem", names=("x", "y"), stream={"name": "x", "z": "y"}), method={"name": "gem", "a": 1}
+    )
+    write_report([evil], tmp_path / "evil.html")
+    write_report([tame], tmp_path / "tame.html")
+    text = (tmp_path / "evil.html").read_text(encoding="utf-8")
+    found, expected = Page(text), Page((tmp_path / "tame.html").read_text(encoding="utf-8"))
+    assert [t for t, _ in found.tags] == [t for t, _ in expected.tags]
+    assert not any(a.startswith("on") for _, attrs in found.tags for a in attrs)
+    assert found.scripts[-2:] == expected.scripts[-2:]  # ours, unchanged
+    assert name in " ".join(found.words)
+    assert any(name in json.dumps(s, ensure_ascii=False).replace('\\"', '"') for s in found.specs.values())
+    assert name not in text  # never as it is
+
+
+def test_an_existing_report_is_replaced_whole_and_errors_leave_it(tmp_path: Path) -> None:
+    path = tmp_path / "r.html"
+    path.write_text("old")
+    with pytest.raises(ValueError, match="no results"):
+        write_report([], path)
+    assert path.read_text() == "old"
+    write_report([example()], path)
+    assert [p.name for p in tmp_path.iterdir()] == ["r.html"]
+
+
+def lines_of(curves: dict[str, Any]) -> list[dict[str, Any]]:
+    (name,) = {curves["data"]["name"]}
+    rows: list[dict[str, Any]] = curves["datasets"][name]
+    return rows
+
+
+def test_the_curves_are_means_over_seeds_with_their_range(demo: list[Result]) -> None:
+    g = lines.group(demo)[0]
+    points = figures.curve_points(g)
+    assert {p["panel"] for p in points} == {"A", "B", "C"}
+    runs = [r for r in demo if r.method["name"] == "ewc" and len(r.tasks) == 3]
+    mine = [p for p in points if p["method"] == "ewc" and p["panel"] == "B"]
+    assert len(mine) >= 100
+    for p in mine:
+        values = [r.curve.task[1][r.curve.step.index(p["x"])] for r in runs]
+        assert p["y"] == pytest.approx(mean(values), abs=1e-4)
+        assert (p["low"], p["high"]) == pytest.approx((min(values), max(values)), abs=1e-4)
+    # joint trains three times as long: its levels lie on the others' steps
+    joint = [p for p in points if p["method"] == "joint" and p["panel"] == "A"]
+    assert [p["x"] for p in joint] == [0, 600, 600, 1200, 1200, 1800]
+    level = mean(r.accuracy[3][0] for r in demo if r.method["name"] == "joint" and len(r.tasks) == 3)
+    assert joint[-1]["y"] == pytest.approx(level, abs=1e-4)
+
+
+def test_cosines_are_those_recorded_and_their_means_run(demo: list[Result]) -> None:
+    g = lines.group(demo)[0]
+    run = next(r for r in demo if r.method["name"] == "gem")
+    points = figures.cosine_points(g, run)
+    records = [(r["step"], c) for r in run.diagnostics["records"] for c in r["cosine"]]
+    assert sorted((p["x"], p["y"]) for p in points) == sorted((s, round(c, 3)) for s, c in records)
+    of_b = [p for p in points if p["past"] == "B"]
+    ys = [r["cosine"][1] for r in run.diagnostics["records"] if len(r["cosine"]) == 2]
+    slow = [mean(ys[max(i - 4, 0) : i + 5]) for i in range(len(ys))]
+    assert [p["smooth"] for p in of_b] == pytest.approx(slow, abs=1e-3)
+
+
+@pytest.mark.parametrize("channels", [1, 2, 3])
+def test_samples_are_shown_pixel_by_pixel(channels: int) -> None:
+    x = np.random.default_rng(0).integers(0, 256, (11, channels, 5, 4), dtype=np.uint8)
+    samples = {"shape": list(x.shape), "uint8": base64.b64encode(x.tobytes()).decode()}
+    sheet = html._sheet(samples, 10)
+    assert sheet["n"] == 10
+    seen = np.array(Image.open(io.BytesIO(base64.b64decode(sheet["uri"].partition(",")[2]))))
+    wide = 4 * channels if channels == 2 else 4
+    assert seen.shape[:2] == (2 * 6, 8 * (wide + 1))
+    ninth = seen[6:11, 0:wide]
+    want = {1: x[8, 0], 2: np.concatenate([x[8, 0], x[8, 1]], 1), 3: x[8].transpose(1, 2, 0)}[channels]
+    assert (ninth == want).all()
+
+
+@pytest.mark.parametrize(
+    "results",
+    [
+        [example("naive", names=("A",))],
+        [example("joint", names=("A",))],
+        [example("gem", points=0), example("joint", points=0)],
+        [replace(example("naive", points=0), boundaries=[])],
+        [example("gem", names=tuple(f"permutation {j}" for j in range(20)), points=20)],
+        [replace(example(), curve=Curve([1800], [[0.5], [0.5], [0.5]]))],
+        [example("naive", points=10), example("naive", 1, points=7)],  # seeds on different grids
+    ],
+    ids=["one task", "one task, joint", "no curve", "no boundaries", "20 tasks", "one point", "grids"],
+)
+def test_degenerate_results_make_a_report_and_pngs(results: list[Result], tmp_path: Path) -> None:
+    write_report(results, tmp_path / "r.html")
+    specs = Page((tmp_path / "r.html").read_text(encoding="utf-8")).specs
+    assert lines_of(specs["curves-1"])
+    paths = write_pngs(results, tmp_path / "png")
+    assert [p.suffix for p in paths] == [".png"] * 2
+    for path in paths:
+        with Image.open(path) as image:
+            assert image.width > 100 and len(image.convert("RGB").getcolors(1 << 24) or []) > 5
+
+
+def test_twenty_tasks_show_three_of_them_and_the_mean() -> None:
+    (g,) = lines.group([example("naive", names=tuple(f"t{j}" for j in range(20)), points=5)])
+    assert figures.panels(g) == {"t0": [0], "t9": [9], "t19": [19], figures.MEAN: list(range(20))}
+
+
+def test_pngs_have_safe_names_of_their_own(tmp_path: Path) -> None:
+    streams = [{"name": "../../etc/passwd"}, {"name": "../../ETC/passwd"}]
+    paths = write_pngs([example(stream=s) for s in streams], tmp_path)
+    assert [p.name for p in paths] == [
+        "curves-etc-passwd.png",
+        "matrices-etc-passwd.png",
+        "curves-etc-passwd-2.png",
+        "matrices-etc-passwd-2.png",
+    ]
+    assert all(p.parent == tmp_path and p.is_file() for p in paths)
+
+
+# Finding and refusing
+
+
+def test_results_are_found_at_any_depth_in_order(tmp_path: Path) -> None:
+    for where, seed in (("b/x", 1), ("a", 0)):
+        example("gem", seed).save(tmp_path / where / "result.json")
+    assert [r.seed for r in find_results(tmp_path)] == [0, 1]
+    assert summarise(find_results(tmp_path)) == summarise([example("gem", 0), example("gem", 1)])
+
+
+def test_a_folder_without_results_is_named(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=f"no result.json below {re.escape(str(tmp_path))}.*retain run"):
+        find_results(tmp_path)
+    with pytest.raises(ValueError, match="nowhere is not a folder"):
+        find_results(tmp_path / "nowhere")
+
+
+@pytest.mark.parametrize("text", ["", "{", "[]", '{"schema": 1}', "\x00", '{"schema": 2}', "[" * 100_000])
+def test_a_file_that_is_no_result_is_named(tmp_path: Path, text: str) -> None:
+    example().save(tmp_path / "a" / "result.json")
+    (tmp_path / "b").mkdir()
+    (tmp_path / "b" / "result.json").write_text(text)
+    with pytest.raises(ValueError, match=r"b/result\.json: .*run it again"):
+        find_results(tmp_path)
+
+
+def record(**fields: Any) -> dict[str, Any]:
+    return {"diagnostics": {"records": [{"step": 5, "task": 1, **fields}]}}
+
+
+PIXEL = {"shape": [1, 1, 1, 2], "uint8": "AAA="}
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (record(cosine=[1.5]), "cosine must be at most 1 numbers"),
+        (record(cosine=["x"]), "cosine must be"),
+        (record(cosine=[0.1, 0.2]), "cosine must be at most 1"),
+        (record(cosine=0.5), "cosine must be"),
+        (record(violations=2), "violations must be in"),
+        (record(task=3), r"task must be in 0\.\.2"),
+        (record(step=-1), "step must be a whole number"),
+        (record(step=1.5), "step must be a whole number"),
+        (record(samples=None), "samples must be an object"),
+        (record(samples={**PIXEL, "shape": [1, 1, 1, 3]}), "needs 3 bytes, got 2"),
+        (record(samples={**PIXEL, "shape": [1, 1, 2]}), "shape must be"),
+        (record(samples={**PIXEL, "shape": [1, 1, 0, 2]}), "shape must be"),
+        (record(samples={**PIXEL, "shape": [4096] * 4}), "bytes of images, at most"),
+        (record(samples={**PIXEL, "uint8": "A A="}), "not base64"),
+        (record(samples={**PIXEL, "uint8": 5}), "must be base64 text"),
+        (record(samples={**PIXEL, "uint8": "é"}), "not base64"),
+        ({"diagnostics": {"records": {}}}, "records must be a list"),
+        ({"diagnostics": {"records": [1]}}, r"records\[0\] must be an object"),
+        ({"boundaries": [600, 600, 1800]}, "boundaries must be 3 ascending steps"),
+        ({"boundaries": [1, 2]}, "boundaries"),
+        ({"boundaries": []}, "a curve cannot be drawn without boundaries"),
+        ({"state_bytes": -1}, "state_bytes"),
+        ({"seed": "0"}, "seed"),
+        ({"curve": Curve([2, 1], [[0.5, 0.5]] * 3)}, "curve"),
+        ({"curve": Curve([1, 2], [[0.5, 1.5]] * 3)}, "curve"),
+        ({"versions": {"torch": 2}}, "versions"),
+    ],
+)
+def test_a_broken_result_is_refused_before_anything_is_written(
+    tmp_path: Path, change: dict[str, Any], message: str
+) -> None:
+    broken = replace(example(), **change)
+    with pytest.raises(ValueError, match=message):
+        write_report([broken], tmp_path / "r.html")
+    with pytest.raises(ValueError, match=message):
+        write_pngs([broken], tmp_path / "png")
+    assert list(tmp_path.iterdir()) == []
+    (tmp_path / "in").mkdir()
+    (tmp_path / "in" / "result.json").write_text(json.dumps(broken.to_json()))
+    with pytest.raises(ValueError, match=r"in/result\.json: .*"):
+        find_results(tmp_path)
