@@ -40,12 +40,14 @@ def records(kind: str, tasks: int, steps: int, rng: np.random.Generator) -> list
     """What GEM and generative replay show of themselves."""
     out: list[dict[str, Any]] = []
     if kind == "gem":
+        turned: dict[int, list[bool]] = {}
         for step in range(10, tasks * steps, 10):
             t = step // steps
             cos = np.clip(0.25 - 0.08 * np.arange(t) + 0.2 * rng.normal(size=t), -1, 1)
-            out.append(
-                {"step": step, "task": t, "cosine": cos.tolist(), "violations": float((cos < 0).any())}
-            )
+            so_far = turned.setdefault(t, [])
+            so_far.append(bool((cos < 0).any()))
+            share = sum(so_far) / len(so_far)  # of this task's steps up to here
+            out.append({"step": step, "task": t, "cosine": cos.tolist(), "violations": share})
     if kind == "generative-replay":
         for t in range(tasks):
             y, x = np.mgrid[0:28, 0:28] - 13.5

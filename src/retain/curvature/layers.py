@@ -129,11 +129,13 @@ def group_gradients(
     p = among(logits.detach(), problem.allowed(batch.task)).softmax(1)
     target = nnf.one_hot(batch.y, p.shape[1]) if batch.y.dim() == 1 else batch.y
     delta = deltas(logits, {k: traced[k] for k in layers}, (p - target) * share[:, None])
-    rows = []
-    for g in groups:
+    G = torch.empty(len(groups), sum(params[n].numel() for n in names), dtype=logits.dtype, device=logits.device)
+    for row, g in zip(G, groups, strict=True):
         parts = {k: gradient(traced[k], delta[k], g) for k in layers}
-        rows.append(torch.cat([parts[layer][i].reshape(-1) for layer, i in (home[n] for n in names)]))
-    return torch.stack(rows)
+        for piece, n in zip(row.split([params[n].numel() for n in names]), names, strict=True):
+            layer, i = home[n]
+            piece.copy_(parts[layer][i].reshape(-1))
+    return G
 
 
 def _one_group(problem: Problem, params: Params, batch: Batch, group: slice) -> Tensor:

@@ -181,13 +181,15 @@ def _strokes(base: Any, domain: list[float], pick: Any) -> list[Any]:
     ]
     line = base.encode(y=y("y"), opacity=opacity(1, 0.07))
     is_level = alt.datum.kind == "level"
-    return [
-        base.mark_area(clip=True).encode(y=y("low"), y2="high:Q", fillOpacity=opacity(0.16, 0.01)),
+    return [  # the first layer with a legend must hold the selection, or Vega-Lite's legend takes no clicks
+        base.mark_area(clip=True)
+        .encode(y=y("low"), y2="high:Q", fillOpacity=opacity(0.16, 0.01))
+        .add_params(pick),
         line.mark_line(clip=True, strokeWidth=1.6, strokeDash=[5, 3]).transform_filter(is_level),
         line.mark_line(clip=True, strokeWidth=1.8, strokeJoin="round").transform_filter(~is_level),
-        base.mark_point(clip=True, filled=True, size=70)
-        .encode(y=y("y"), opacity=alt.value(0), tooltip=tooltip)
-        .add_params(pick),
+        base.mark_point(clip=True, filled=True, size=70).encode(
+            y=y("y"), opacity=alt.value(0), tooltip=tooltip
+        ),
     ]
 
 
@@ -197,34 +199,40 @@ def _phases(g: Group, at: list[int], top: float) -> list[Any]:
     out = [rules.mark_rule(color="#8b929c", strokeDash=[1, 3]).encode(x="x:Q")] if len(at) > 2 else []
     if len(g.tasks) > FEW:
         return out
-    middle = [{"x": (a + b) / 2, "text": f"learn {t}"} for a, b, t in zip(at, at[1:], g.tasks, strict=False)]
+    shown = range(1, len(at)) if numbered(g) else g.tasks
+    middle = [{"x": (a + b) / 2, "text": f"learn {t}"} for a, b, t in zip(at, at[1:], shown, strict=False)]
     text = alt.Chart(alt.InlineData(values=middle))
     mark = text.mark_text(baseline="bottom", dy=-4, color="#7b828c", fontSize=10, limit=270 // len(g.tasks))
     return [*out, mark.encode(x="x:Q", y=alt.datum(top), text="text:N")]
 
 
+def numbered(g: Group) -> bool:
+    """Whether the tasks' numbers are shown where there is no room for their names."""
+    return len(g.tasks) > FEW or max(map(len, g.tasks)) > 7
+
+
 def _cells(g: Group, line: Line) -> Points:
-    after = ["untrained", *(f"after {t}" for t in g.tasks)]
+    tasks = [str(j + 1) for j in range(len(g.tasks))] if numbered(g) else list(g.tasks)
     return [
-        {"after": after[i], "task": t, "value": round(100 * float(line.matrix[i, j]), 2), "new": i == j + 1}
-        for i in range(len(after))
-        for j, t in enumerate(g.tasks)
+        {
+            "after": f"after {tasks[i - 1]}" if i else "untrained",
+            "task": tasks[j],
+            "value": round(100 * float(line.matrix[i, j]), 2),
+            "new": i == j + 1,
+        }
+        for i in range(len(tasks) + 1)
+        for j in range(len(tasks))
     ]
 
 
 def _matrix(g: Group, line: Line) -> Any:
-    T, low = len(g.tasks), 100 * floor(g)
-    side, labels = (46, 90) if T <= FEW else (34, 60) if T <= 10 else (12, 40)
-    after = ["untrained", *(f"after {t}" for t in g.tasks)]
-    base = alt.Chart(alt.InlineData(values=_cells(g, line))).encode(
-        x=alt.X("task:N", sort=list(g.tasks), title=None).axis(
-            orient="top",
-            labelAngle=0 if T <= FEW else -90,
-            labelLimit=side if T <= FEW else 60,
-            domain=False,
-            ticks=False,
-        ),
-        y=alt.Y("after:N", sort=after, title=None).axis(domain=False, ticks=False, labelLimit=labels),
+    T, low, cells = len(g.tasks), 100 * floor(g), _cells(g, line)
+    side = 46 if T <= FEW else 34 if T <= 10 else 14
+    x = alt.X("task:N", sort=[c["task"] for c in cells[:T]], title=None)
+    y = alt.Y("after:N", sort=[c["after"] for c in cells[::T]], title=None)
+    base = alt.Chart(alt.InlineData(values=cells)).encode(
+        x=x.axis(orient="top", labelAngle=0, domain=False, ticks=False, labelFontSize=9 if T > 10 else 11),
+        y=y.axis(domain=False, ticks=False, labelFontSize=9 if T > 10 else 11),
         tooltip=[
             alt.Tooltip("after:N", title="network"),
             alt.Tooltip("task:N", title="accuracy on"),
@@ -233,9 +241,9 @@ def _matrix(g: Group, line: Line) -> Any:
     )
     shade = alt.Scale(domain=[low, 100], range=["#eef3f9", "#9cc3e4", "#0b5394"], clamp=True)
     colour = alt.Color("value:Q", scale=shade, legend=None)
-    cells = base.mark_rect(stroke="#ffffff", strokeWidth=1).encode(color=colour)
+    filled = base.mark_rect(stroke="#ffffff", strokeWidth=1).encode(color=colour)
     diagonal = base.mark_rect(filled=False, stroke="#D55E00", strokeWidth=1.6).transform_filter("datum.new")
-    layers = [cells, diagonal]
+    layers = [filled, diagonal]
     if T <= 10:
         dark = alt.condition(
             alt.datum.value > low + 0.62 * (100 - low), alt.value("#ffffff"), alt.value("#1b1f24")

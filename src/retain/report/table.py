@@ -127,13 +127,23 @@ def _point(points: float, signed: bool = False) -> str:
 
 
 def seconds(s: Stat) -> str:
-    """Seconds with about three digits.
+    """Seconds for the eye.
 
-    >>> seconds(Stat(0.0421, None, 1)), seconds(Stat(12.34, 1.0, 2)), seconds(Stat(0.0, None, 1))
-    ('0.042', '12.3', '0')
+    >>> seconds(Stat(0.0421, None, 1)), seconds(Stat(12.34, 1.0, 2)), seconds(Stat(0.001, None, 1))
+    ('0.04', '12.3', '<0.01')
     """
     v = s.mean
-    return "0" if v == 0 else f"{v:.2g}" if v < 1 else f"{v:.1f}" if v < 100 else f"{v:,.0f}"
+    return (
+        "0"
+        if v == 0
+        else "<0.01"
+        if v < 0.01
+        else f"{v:.2f}"
+        if v < 10
+        else f"{v:.1f}"
+        if v < 100
+        else f"{v:,.0f}"
+    )
 
 
 def size(s: Stat) -> str:
