@@ -6,9 +6,10 @@ import multiprocessing as mp
 import signal
 import threading
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -59,7 +60,7 @@ def _work(job: Job, resume: bool) -> Result | Failure:
 def _run_one(job: Job, resume: bool) -> Result:
     finished = job.out / "result.json"
     if resume and finished.exists():
-        return Result.load(finished)
+        return _same(Result.load(finished), job)
     last = 0.0
 
     def tell(p: Progress) -> None:
@@ -69,6 +70,30 @@ def _run_one(job: Job, resume: bool) -> Result:
             _Worker.events.put((job.name, p))
 
     return job.experiment.run(job.out, resume=resume, progress=tell, stop=_Worker.stopping.is_set)
+
+
+def _same(result: Result, job: Job) -> Result:
+    """The result, if it is what the job would give."""
+    was, now = result.config, job.experiment.config()
+    differing = [
+        f"{k} = {was.get(k)!r}, now {now.get(k)!r}" for k in {**was, **now} if was.get(k) != now.get(k)
+    ]
+    if differing:
+        raise ValueError(f"{job.out} holds the result of another run: {', '.join(differing)}")
+    return result
+
+
+@contextmanager
+def _undisturbed() -> Iterator[None]:
+    """Ctrl-C reaches every process of a terminal: those started in here never hear it."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 def run_all(
@@ -91,7 +116,10 @@ def run_all(
 
     Raises:
         Interrupted: after Ctrl-C, when every run has saved.
+        ValueError: fewer than one worker.
     """
+    if workers < 1:
+        raise ValueError(f"workers must be >= 1, got {workers}")
     jobs = list(jobs)
     context = mp.get_context("spawn")
     events, stopping = context.Queue(), context.Event()
@@ -99,7 +127,8 @@ def run_all(
     listener.start()
     pool = ProcessPoolExecutor(workers, context, _start, (events, stopping))
     try:
-        futures = {pool.submit(_work, job, resume): i for i, job in enumerate(jobs)}
+        with _undisturbed():
+            futures = {pool.submit(_work, job, resume): i for i, job in enumerate(jobs)}
         return _collect(futures, jobs, stopping, finished)
     finally:
         pool.shutdown(cancel_futures=True)

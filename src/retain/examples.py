@@ -76,6 +76,11 @@ class Examples:
         return tuple(self.stored(torch.zeros(1, dtype=torch.int64)).shape[1:])
 
     @property
+    def parts(self) -> tuple[Examples, ...]:
+        """As sets that are each read in one way: itself."""
+        return (self,)
+
+    @property
     def nbytes(self) -> int:
         """Bytes that `materialise` would take for x."""
         one = self.stored(torch.zeros(1, dtype=torch.int64))
@@ -108,6 +113,10 @@ class Union:
     def y(self) -> Tensor:
         """All labels [N], part after part."""
         return torch.cat([p.labels() for p in self.parts])
+
+    def materialise(self) -> Union:
+        """The same with every part materialised."""
+        return Union(tuple(p.materialise() for p in self.parts))
 
     def part_of(self, index: Tensor) -> Tensor:
         """Which of the parts each example [n] comes from."""

@@ -60,7 +60,7 @@ class Settings:
     weight_decay: float = 0.0  # of the optimiser
     schedule: Schedule = "constant"  # of the learning rate within each task
     clip: float | None = None  # largest norm of the gradient
-    reset_optimizer: bool = False  # begin each task with a fresh optimiser; else it is kept
+    reset_optimizer: bool = False  # begin each task with a fresh optimiser; else --keep-optimizer
     seed: int = 0  # of data, order, initial weights and sampling
     threads: int = 1  # that torch computes with
     curve_every: int | None = (
@@ -188,13 +188,16 @@ def load_config(path: Path) -> dict[str, Any]:
         ValueError: names the file and what is wrong with it.
         FileNotFoundError: there is no such file.
     """
-    text = path.read_text(encoding="utf-8")
     try:
-        if path.suffix == ".json":
-            data = json.loads(text)
-            return dict(data["config"] if "config" in data else data)
-        return tomllib.loads(text)
-    except (ValueError, KeyError, TypeError) as e:
+        text = path.read_text(encoding="utf-8")
+        if path.suffix != ".json":
+            return tomllib.loads(text)
+        data = json.loads(text)
+        config = data.get("config", data) if isinstance(data, dict) else None
+        if not isinstance(config, dict):
+            raise ValueError("no configuration in it; name a result.json or a .toml file")
+        return config
+    except (ValueError, RecursionError) as e:
         raise ValueError(f"{path}: {e}") from e
 
 

@@ -25,11 +25,11 @@ from retain.divergence import Diverged, Watch
 from retain.examples import Examples, Union
 from retain.method import GradientMethod, Method
 from retain.optim import Optim, schedule_factor
-from retain.problem import Binding, Classes, InPlay, Scenario
+from retain.problem import Binding, InPlay
 from retain.seeds import derive
 from retain.stepper import Stepper
 from retain.streams import Stream
-from retain.types import HIDDEN, Batch, Params, Problem, Spec, Task, among
+from retain.types import HIDDEN, Batch, Classes, Params, Problem, Scenario, Spec, Task, among
 
 Schedule = Literal["constant", "linear", "cosine"]
 

@@ -4,16 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from contextlib import ExitStack
-from typing import Literal
 
 import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 
-from retain.types import Layer, Params, Problem, Spec, Task
+from retain.types import Classes, Layer, Params, Problem, Scenario, Spec, Task
 
-Scenario = Literal["task", "domain", "class"]
-Classes = Literal["seen", "all"]
 TRACED: dict[type[nn.Module], str] = {nn.Linear: "linear", nn.Conv2d: "conv2d"}
 
 

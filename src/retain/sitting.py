@@ -49,10 +49,9 @@ class Sitting:
     def data(self, i: int) -> Examples | Union:
         """What the method is fed in task i: its own examples, or those of all tasks so far."""
         if self.learner.method.data == "task":
-            train = self.stream[i].train
-            return train.materialise() if isinstance(train, Examples) else train
-        parts = [t.train for t in self.stream[: i + 1]]
-        return Union(tuple(p.materialise() for p in parts if isinstance(p, Examples)))
+            return self.stream[i].train.materialise()
+        so_far = list(self.stream)[: i + 1]
+        return Union(tuple(p for task in so_far for p in task.train.parts)).materialise()
 
     def save_now_and_then(self, task: int, step: int, stop: Callable[[], bool] | None) -> None:
         """Save if it is time to, or if the run is to stop."""

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import torch
 import torch.nn.functional as nnf
@@ -17,6 +17,13 @@ from retain.examples import Examples, Union
 
 Params = dict[str, Tensor]
 """All that the network runs on, parameters and buffers, by their `state_dict` names."""
+
+Scenario = Literal["task", "domain", "class"]
+"""`task`: which task an example is from is known at test; `domain`: it is not, and labels mean the
+same in every task; `class`: it is not, and every task brings labels of its own."""
+
+Classes = Literal["seen", "all"]
+"""Which outputs are in play in the class scenario: those of the tasks so far, or all."""
 
 HIDDEN = -1
 """The task number of an example whose scenario hides it."""

@@ -129,7 +129,9 @@ def group_gradients(
     p = among(logits.detach(), problem.allowed(batch.task)).softmax(1)
     target = nnf.one_hot(batch.y, p.shape[1]) if batch.y.dim() == 1 else batch.y
     delta = deltas(logits, {k: traced[k] for k in layers}, (p - target) * share[:, None])
-    G = torch.empty(len(groups), sum(params[n].numel() for n in names), dtype=logits.dtype, device=logits.device)
+    G = torch.empty(
+        len(groups), sum(params[n].numel() for n in names), dtype=logits.dtype, device=logits.device
+    )
     for row, g in zip(G, groups, strict=True):
         parts = {k: gradient(traced[k], delta[k], g) for k in layers}
         for piece, n in zip(row.split([params[n].numel() for n in names]), names, strict=True):

@@ -21,7 +21,8 @@ from retain.seeds import generator
 from retain.streams.arrange import Permute, Rotate, noisy
 from retain.streams.images import Images
 from retain.streams.sources import CLASSES, Data
-from retain.streams.stream import Classes, Scenario, Stream
+from retain.streams.stream import Stream
+from retain.types import Classes, Scenario
 
 OPTIONS = {
     "data": "mnist (comes with the package) or fashion-mnist.",
@@ -82,9 +83,7 @@ def permuted(
     for t in range(_count("tasks", tasks)):
         order = torch.randperm(images.side**2, generator=generator(seed, "permutation", t))
         plain = t == 0 and first == "plain"
-        made.append(
-            images.task(t, "plain" if plain else f"permutation {t + 1}", None if plain else Permute(order))
-        )
+        made.append(images.task(t, _letter(t), None if plain else Permute(order)))
     return Stream("permuted", tuple(made), "domain", CLASSES, config=config)
 
 
@@ -235,6 +234,11 @@ def build(config: Mapping[str, Any]) -> Stream:
     if not isinstance(only, list) or any(i not in range(len(stream)) for i in only):
         raise ValueError(f"only must be a list of tasks from 0 to {len(stream) - 1}, got {only}")
     return stream.select(only)
+
+
+def _letter(t: int) -> str:
+    """A, B, ..., Z, A2, B2, ...: what the EWC paper calls its permuted tasks."""
+    return chr(ord("A") + t % 26) + (str(t // 26 + 1) if t >= 26 else "")
 
 
 def _close(name: object, known: Mapping[str, Any] | Sequence[str]) -> str:

@@ -31,18 +31,13 @@ def check_task(task: Task, num_classes: int, like: Task) -> None:
             _check(f"{where}, {split}", examples, task.classes, num_classes, like)
 
 
-def parts_of(examples: Examples | Union) -> tuple[Examples, ...]:
-    """The examples as sets that are each read in one way."""
-    return examples.parts if isinstance(examples, Union) else (examples,)
-
-
 def _check(
     where: str, examples: Examples | Union, classes: tuple[int, ...], num_classes: int, like: Task
 ) -> None:
-    parts = parts_of(examples)
+    parts = examples.parts
     if not parts or any(len(part) == 0 for part in parts):
         raise ValueError(f"{where}: no samples; it needs at least one")
-    first = parts_of(like.train)[0]
+    first = like.train.parts[0]
     for part in parts:
         if len(part.x) != len(part.y):
             raise ValueError(

@@ -5,16 +5,13 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, Literal, get_args, overload
+from typing import Any, get_args, overload
 
 from torch import Tensor
 
 from retain.streams.check import check_task
 from retain.streams.own import Arrays, SizedDataset, examples_of, read_dataset, tasks_of
-from retain.types import Task
-
-Scenario = Literal["task", "domain", "class"]
-Classes = Literal["seen", "all"]
+from retain.types import Classes, Scenario, Task
 
 
 @dataclass(frozen=True, eq=False, repr=False)

@@ -1,0 +1,96 @@
+"""`retain`: which command is meant, and with which exit code it ends. Imports nothing heavy."""
+
+from __future__ import annotations
+
+import importlib
+import os
+import sys
+from collections.abc import Callable, Sequence
+
+from retain.cli.errors import FAILED, STOPPED, WRONG_USE, Failed, Stopped, WrongUse, close, one_line
+
+COMMANDS = {
+    "demo": "watch a network forget, and EWC, GEM and generative replay prevent it, on real data",
+    "run": "one method on one stream, or an experiment from a file",
+    "compare": "many methods and seeds on one stream, side by side",
+    "report": "an HTML page of everything that was saved in a folder",
+    "list": "the streams, methods, models and data sets, with their parameters and sources",
+}
+
+HELP = """\
+retain: neural networks that learn task after task and keep what they knew
+
+usage: retain COMMAND ...
+
+commands:
+{commands}
+
+  retain COMMAND --help says more; retain --version says which version this is.
+
+examples:
+  retain demo
+  retain run permuted ewc --tasks 3 --lam 30 --out out/ewc
+  retain run out/ewc/result.json --seed 1 --out out/ewc-1
+  retain compare split --methods naive,ewc,replay --seeds 3 --scenario class
+  retain report out/ewc
+
+exit codes: 0 done, 1 a run failed, 2 wrong use, 130 stopped by Ctrl-C"""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command line; gives the exit code. Says what is wrong in one line on stderr."""
+    args = list(sys.argv[1:] if argv is None else argv)
+    try:
+        code = _dispatch(args)
+        sys.stdout.flush()
+        return code
+    except BrokenPipeError:  # the reader, such as head, has seen enough
+        sys.stdout = open(os.devnull, "w", encoding="utf-8")  # noqa: PTH123, SIM115  # for the flush at exit
+        return 0
+    except (WrongUse, ValueError, OSError) as e:
+        return _say(e, WRONG_USE)
+    except Failed as e:
+        return _say(e, FAILED)
+    except Stopped as e:
+        print(f"retain: {e}", file=sys.stderr)
+        return STOPPED
+    except KeyboardInterrupt:
+        print("retain: stopped", file=sys.stderr)
+        return STOPPED
+    except Exception as e:
+        if os.environ.get("RETAIN_TRACEBACK"):
+            raise
+        return _say(f"{type(e).__name__}: {e} (a fault of retain; RETAIN_TRACEBACK=1 shows where)", FAILED)
+
+
+def _dispatch(args: list[str]) -> int:
+    if not args or args[0] in ("-h", "--help", "help"):
+        lines = [f"  {name:<9}{what}" for name, what in COMMANDS.items()]
+        print(HELP.format(commands="\n".join(lines)))
+        return 0
+    if args[0] == "--version":
+        from importlib.metadata import version
+
+        print(f"retain {version('retain')}")
+        return 0
+    name, *rest = args
+    if name not in COMMANDS:
+        if name.startswith("-"):
+            hint = close(name, ("--help", "--version"))
+            raise WrongUse(f"retain has no flag {name}{hint}; give a command first, see retain --help")
+        hint = close(name, COMMANDS)
+        raise WrongUse(f"no command is called {name!r}{hint}; there are {', '.join(COMMANDS)}")
+    command: Callable[[list[str]], int] = importlib.import_module(f"retain.cli.{name}").command
+    return command(rest)
+
+
+def _say(e: object, code: int) -> int:
+    text = str(e)
+    if isinstance(e, OSError) and e.filename is not None and e.strerror:
+        text = f"{e.filename}: {e.strerror}"
+    print(f"retain: error: {one_line(text) or type(e).__name__}", file=sys.stderr)
+    return code
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,76 @@
+"""Results on stdout: tables for a terminal, a line of JSON a run for everything else."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Sequence
+
+from rich import box
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from retain.report import sentence, table
+from retain.report.lines import clean
+from retain.result import Result
+
+WIDTH = 110  # of tables where there is no terminal to ask
+
+
+def console(stderr: bool = False) -> Console:
+    """Prints tables; as wide as the terminal, if it is one."""
+    made = Console(stderr=stderr, highlight=False)
+    return made if made.is_terminal else Console(stderr=stderr, highlight=False, width=WIDTH)
+
+
+def line(r: Result) -> str:
+    """A result's key numbers as one line of JSON; `result.json` has all."""
+    return json.dumps(
+        {
+            "stream": r.stream.get("name"),
+            "method": r.method.get("name"),
+            "seed": r.seed,
+            "tasks": r.tasks,
+            "final": r.accuracy[-1],
+            "acc": r.acc,
+            "bwt": r.bwt,
+            "fwt": r.fwt,
+            "forgetting": r.forgetting,
+            "learning_accuracy": r.learning_accuracy,
+            "seconds": r.seconds.total,
+            "state_bytes": r.state_bytes,
+            "examples_stored": r.examples_stored,
+        }
+    )
+
+
+def print_run(r: Result) -> None:
+    """One run."""
+    if not sys.stdout.isatty():
+        print(line(r))
+        return
+    if len(r.tasks) <= 10:
+        console().print(matrix(r))
+    console().print(table([r]))
+
+
+def print_comparison(results: Sequence[Result], quiet: bool) -> None:
+    """Many runs; the table is for people, and goes to stderr where stdout is not a terminal."""
+    apart = not sys.stdout.isatty()
+    if apart:
+        for r in results:
+            print(line(r))
+    if not (apart and quiet):
+        console(stderr=apart).print(table(results), Text(sentence(results)))
+
+
+def matrix(r: Result) -> Table:
+    """The accuracy matrix in percent, a row after each task."""
+    out = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False, show_edge=False)
+    out.add_column("accuracy in %")
+    for name in r.tasks:
+        out.add_column(Text(clean(name)), justify="right")
+    for name, row in zip(["untrained", *(f"after {t}" for t in r.tasks)], r.accuracy, strict=True):
+        out.add_row(Text(clean(name)), *(f"{100 * a:.1f}" for a in row))
+    return out

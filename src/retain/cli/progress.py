@@ -1,0 +1,174 @@
+"""What is seen while runs go: a live board on a terminal, else one plain line a task. On stderr."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from types import TracebackType
+from typing import NamedTuple, Protocol, Self
+
+from rich.console import Console
+from rich.live import Live
+from rich.table import Table
+from rich.text import Text
+
+from retain.compare import Failure
+from retain.result import Result
+from retain.run import Progress
+
+
+class Watcher(Protocol):
+    """What is told of runs by name; a context that holds while they go."""
+
+    def tell(self, name: str, p: Progress) -> None:
+        """A run's progress."""
+
+    def done(self, name: str, outcome: Result | Failure) -> None:
+        """A run's end."""
+
+    def __enter__(self) -> Self: ...
+    def __exit__(
+        self, kind: type[BaseException] | None, e: BaseException | None, trace: TracebackType | None
+    ) -> None: ...
+
+
+def watcher(runs: int, quiet: bool) -> Watcher:
+    """The one that fits: silent, a board on a terminal, or plain lines."""
+    if quiet:
+        return Silent()
+    console = Console(stderr=True, highlight=False)
+    return Board(console, runs) if console.is_terminal else Lines(console, runs)
+
+
+class Silent:
+    """Says nothing."""
+
+    def tell(self, name: str, p: Progress) -> None:
+        """A run's progress."""
+
+    def done(self, name: str, outcome: Result | Failure) -> None:
+        """A run's end."""
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, e: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        pass
+
+
+class Lines(Silent):
+    """A line for each task learned, and one for each run that ends."""
+
+    def __init__(self, console: Console, runs: int):
+        self.console, self.runs, self.ended = console, runs, 0
+        self.last: dict[str, Progress] = {}
+
+    def say(self, text: str) -> None:
+        """One line, however long."""
+        self.console.print(Text(text), soft_wrap=True)
+
+    def tell(self, name: str, p: Progress) -> None:
+        """Once the next task has begun, the accuracies after this one are known."""
+        before = self.last.get(name)
+        if before is not None and p.task > before.task:
+            self.say(
+                f"{name}: learned task {p.task} of {p.tasks}: {percents(p.accuracy)} ({p.seconds:.1f} s)"
+            )
+        self.last[name] = p
+
+    def done(self, name: str, outcome: Result | Failure) -> None:
+        """How it ended."""
+        self.ended += 1
+        which = f" [{self.ended} of {self.runs}]" if self.runs > 1 else ""
+        self.say(f"{name}: {ending(outcome)}{which}")
+
+
+class Seen(NamedTuple):
+    """When a run was first heard of, where it stood then, and where it stands now."""
+
+    since: float
+    first: Progress
+    now: Progress
+
+
+class Board(Lines):
+    """A row for each run under way, drawn anew four times a second; gone when all is done."""
+
+    def __init__(self, console: Console, runs: int):
+        super().__init__(console, runs)
+        self.seen: dict[str, Seen] = {}
+        self.began = time.monotonic()
+        self.live = Live(get_renderable=self.draw, console=console, refresh_per_second=4, transient=True)
+
+    def __enter__(self) -> Self:
+        self.live.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, e: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.live.stop()
+
+    def tell(self, name: str, p: Progress) -> None:
+        """Its row shows this from now on."""
+        before = self.seen.get(name)
+        self.seen[name] = before._replace(now=p) if before else Seen(time.monotonic(), p, p)
+
+    def done(self, name: str, outcome: Result | Failure) -> None:
+        """The row goes; a line stays."""
+        self.seen.pop(name, None)
+        super().done(name, outcome)
+
+    def draw(self) -> Table:
+        """The rows, and where all of them together stand."""
+        grid = Table.grid(padding=(0, 2))
+        for _ in range(4):
+            grid.add_column(no_wrap=True)
+        grid.add_column(no_wrap=True, overflow="ellipsis")
+        for name, s in list(self.seen.items()):
+            p = s.now
+            grid.add_row(
+                Text(name, style="bold"), f"task {p.task + 1}/{p.tasks}", f"step {p.step}/{p.steps}",
+                left(s, time.monotonic()), percents(p.accuracy),
+            )  # fmt: skip
+        if self.runs > 1:
+            grid.add_row(
+                f"{self.ended} of {self.runs} done", "", "", clock(time.monotonic() - self.began), ""
+            )
+        return grid
+
+
+def left(s: Seen, now: float) -> str:
+    """The time left, if the tasks to come are as long as this one and go as quickly as what was seen."""
+    total, p = s.first, s.now
+    steps = (p.task - total.task) * p.steps + p.step - total.step
+    to_go = p.steps - p.step + (p.tasks - p.task - 1) * p.steps
+    return f"{clock((now - s.since) * to_go / steps)} left" if steps > 0 else ""
+
+
+def clock(seconds: float) -> str:
+    """Minutes and seconds.
+
+    >>> clock(75.2)
+    '1:15'
+    """
+    return f"{int(seconds) // 60}:{int(seconds) % 60:02}"
+
+
+def percents(accuracy: Sequence[float]) -> str:
+    """Accuracies for the eye.
+
+    >>> percents([0.971, 0.1])
+    '97.1 10.0 %'
+    """
+    return " ".join(f"{100 * a:.1f}" for a in accuracy) + " %"
+
+
+def ending(outcome: Result | Failure) -> str:
+    """How a run ended, in a few words."""
+    if isinstance(outcome, Failure):
+        return f"failed: {' '.join(outcome.reason.split())}"
+    now = percents(outcome.accuracy[-1])
+    return f"done in {outcome.seconds.total:.1f} s: {now}, ACC {100 * outcome.acc:.1f} %"

@@ -1,0 +1,280 @@
+"""Laws of whole runs: the same bits again, after a stop, in a loop of one's own, and at strength 0."""
+
+from __future__ import annotations
+
+import copy
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from retain import EWC, GEM, L2, GradientMethod, Interrupted, Learner, Method, Naive, Optim, Replay, batches, run
+from retain import checkpoint, chain
+from retain.examples import Examples
+from retain.method import Chain
+from retain.methods import discover
+from retain.sitting import CHECKPOINT
+from tests.laws.toy import (
+    DEFAULTS,
+    METHODS,
+    N,
+    ORDER,
+    SCENARIOS,
+    SMALL,
+    Scenario,
+    differing,
+    go,
+    kept,
+    learner,
+    load_result,
+    stream,
+    without_seconds,
+)
+
+each_method = pytest.mark.parametrize("name", METHODS)
+each_scenario = pytest.mark.parametrize("scenario", SCENARIOS)
+by_gradient = pytest.mark.parametrize("name", [n for n, m in METHODS.items() if isinstance(m, GradientMethod)])
+LESS_PLAIN: list[dict[str, Any]] = [
+    {},
+    {"optim": Optim("sgd", lr=0.05, momentum=0.9, weight_decay=1e-3), "schedule": "cosine", "clip": 1.0},
+    {"optim": Optim("adam", lr=1e-3), "schedule": "cosine", "reset_optimizer": True, "model": "cnn"},
+    {"optim": Optim("adamw", lr=1e-3), "schedule": "linear", "model": "cnn"},
+]
+
+
+def test_every_method_in_the_folder_is_under_these_laws() -> None:
+    assert set(DEFAULTS) == set(discover()) and set(SMALL) <= set(discover())
+    assert {type(m) for m in METHODS.values()} == set(discover().values())
+
+
+@each_scenario
+@each_method
+def test_same_seed_same_bits(name: str, scenario: Scenario) -> None:
+    (one, first), (two, second) = (go(METHODS[name], scenario, "cnn") for _ in range(2))
+    assert differing(kept(one), kept(two)) == []
+    assert without_seconds(first) == without_seconds(second)
+    assert first.accuracy[0] != first.accuracy[-1], "it learned nothing at all"
+
+
+@each_method
+def test_another_seed_gives_other_bits(name: str) -> None:
+    one, two = learner(METHODS[name]), learner(METHODS[name])
+    two.seed = 1  # the order of the data alone
+    for each in (one, two):
+        run(stream("domain"), each, ORDER, curve_every=0)
+    assert differing(kept(one), kept(two))
+    other, _ = go(METHODS[name], seed=1)
+    assert differing(kept(one), kept(other))
+
+
+LAST = -1  # the last step of a task
+
+
+def steps_until(method: Method[Any], task: int, step: int) -> int:
+    """Steps of a whole run up to this one; joint goes through more data in each task."""
+    sizes = [ORDER.steps(N * (k + 1 if method.data == "all so far" else 1)) for k in range(task + 1)]
+    return sum(sizes[:-1]) + (sizes[-1] if step == LAST else step)
+
+
+class Crash(Exception):
+    """As sudden as kill -9, but within the process."""
+
+
+def until(task: int, step: int, moment: str, out: Path, one: Learner, scenario: Scenario) -> None:
+    """Run until a moment: a polite stop after `step`, or a crash right before or after `end_task`."""
+    number, stop_at = 0, steps_until(one.method, task, step)
+
+    def stop() -> bool:
+        nonlocal number
+        number += 1
+        return moment == "stop" and number == stop_at
+
+    if moment == "crash in end_task":
+        whole = one.end_task
+
+        def crash() -> None:
+            if one.tasks == task + 1:
+                raise Crash
+            whole()
+
+        one.end_task = crash  # type: ignore[method-assign]
+    if moment == "crash in begin_task":
+        beginning = one.begin_task
+
+        def crash_at_the_start(*args: Any) -> None:
+            if one.tasks == task:
+                raise Crash
+            beginning(*args)
+
+        one.begin_task = crash_at_the_start  # type: ignore[method-assign]
+    with pytest.raises((Interrupted, Crash)):
+        run(stream(scenario), one, ORDER, curve_every=2, out=out, stop=stop)
+
+
+MOMENTS = [
+    (1, 2, "stop"),  # amid a task
+    (1, LAST, "stop"),  # after its last step
+    (0, 1, "stop"),
+    (2, 3, "stop"),
+    (1, 0, "crash in end_task"),
+    (2, 0, "crash in begin_task"),
+]
+
+
+@pytest.mark.parametrize(("task", "step", "moment"), MOMENTS)
+@each_method
+def test_a_run_taken_up_again_ends_in_the_same_bits(
+    name: str, task: int, step: int, moment: str, tmp_path: Path
+) -> None:
+    n = MOMENTS.index((task, step, moment))
+    settings = dict(LESS_PLAIN[n % 4])
+    if name == "ewc-proximal" and settings.get("clip"):
+        settings.pop("clip")  # steps of many shapes are tried by the others
+    scenario = SCENARIOS[(n + list(METHODS).index(name)) % 3]
+    method, model = METHODS[name], settings.pop("model", "mlp")
+    undisturbed = learner(method, model, **settings)
+    whole = run(stream(scenario), undisturbed, ORDER, curve_every=2, out=tmp_path / "whole")
+
+    until(task, step, moment, tmp_path / "cut", learner(method, model, **settings), scenario)
+    assert not (tmp_path / "cut" / "result.json").exists()
+    torch.manual_seed(99)  # the generator of this process plays no part
+    second = Learner(
+        copy.deepcopy(learner(method, model).model), method, seed=0,
+        **{"optim": Optim(lr=0.1), **settings},
+    )  # fmt: skip
+    torch.manual_seed(98)
+    result = run(stream(scenario), second, ORDER, curve_every=2, out=tmp_path / "cut", resume=True)
+
+    assert differing(kept(undisturbed), kept(second)) == []
+    assert differing(undisturbed.snapshot(), second.snapshot()) == []
+    assert without_seconds(whole) == without_seconds(result)
+    assert without_seconds(load_result(tmp_path / "cut")) == without_seconds(whole)
+
+
+@pytest.mark.parametrize("name", ["ewc", "gem", "replay"])
+def test_a_finished_run_taken_up_again_gives_its_result_again(name: str, tmp_path: Path) -> None:
+    first = run(stream("domain"), learner(METHODS[name]), ORDER, out=tmp_path)
+    again = run(stream("domain"), learner(METHODS[name]), ORDER, out=tmp_path, resume=True)
+    assert without_seconds(first) == without_seconds(again)
+
+
+@each_scenario
+@pytest.mark.parametrize("settings", range(4))
+@by_gradient
+def test_a_loop_of_ones_own_ends_in_the_same_bits(name: str, settings: int, scenario: Scenario) -> None:
+    if METHODS[name].data != "task":
+        pytest.skip("what it is fed is the loop's business")
+    if settings and scenario != SCENARIOS[settings % 3]:
+        pytest.skip("other settings are tried in one scenario each")
+    more = dict(LESS_PLAIN[settings])
+    model = more.pop("model", "mlp")
+    ran = learner(METHODS[name], model, **more)
+    run(stream(scenario), ran, ORDER, curve_every=2)
+    own = learner(METHODS[name], model, scenario=scenario, **more)
+    for task in stream(scenario):
+        own.begin_task(task, ORDER.steps(len(task.train)))
+        for x, y in batches(task.train, ORDER, own.seed, task.index):
+            batch = own.batch(x, y)
+            loss = own.loss(batch)
+            loss.backward()  # type: ignore[no-untyped-call]
+            own.step()
+        own.end_task()
+    assert differing(kept(ran), kept(own)) == []
+    assert all(p.grad is None for p in own.model.parameters())
+
+
+NOTHING: dict[str, Method[Any]] = {
+    "l2": L2(lam=0),
+    "ewc": EWC(lam=0),
+    "ewc-proximal": EWC(lam=0, proximal=True),
+    "replay": Replay(memory=0),
+    "replay-balanced": Replay(memory=0, select="balanced", weighting="tasks"),
+    "gem": GEM(memory_per_task=0),
+    "gem-random": GEM(memory_per_task=0, choice="random"),
+    "chain": chain(Replay(memory=0), EWC(lam=0)),
+}
+
+
+@each_scenario
+@pytest.mark.parametrize("name", NOTHING)
+def test_without_strength_or_memory_it_is_naive(name: str, scenario: Scenario) -> None:
+    naive, expected = go(Naive(), scenario, "cnn")
+    found, result = go(NOTHING[name], scenario, "cnn")
+    assert differing(naive.params, found.params) == []
+    assert result.accuracy == expected.accuracy and result.examples_stored == 0
+
+
+@each_method
+def test_the_first_task_is_learned_as_naive_learns_it(name: str) -> None:
+    """There is no past to guard yet: the solver, if not what a method has beside it, is naive's."""
+    naive, found = learner(Naive(), "cnn"), learner(METHODS[name], "cnn")
+    for each in (naive, found):
+        run(stream("domain")[:1], each, ORDER, curve_every=2)
+    assert differing(naive.params, {k: found.params[k] for k in naive.params}) == []
+
+
+@by_gradient
+def test_a_chain_of_one_is_that_one(name: str) -> None:
+    method = METHODS[name]
+    assert isinstance(method, GradientMethod)
+    if method.data != "task":
+        with pytest.raises(TypeError, match="chain combines gradient methods"):
+            chain(method)
+        return
+    assert chain(method) is method
+    alone, expected = go(method, "class", "cnn")
+    chained, result = go(Chain((method,)), "class", "cnn")
+    assert differing(kept(alone), {"params": chained.params, "state": chained.state[0]}) == []
+    assert result.accuracy == expected.accuracy and result.diagnostics == expected.diagnostics
+
+
+def test_a_chain_learns_and_a_run_of_it_can_be_taken_up_again(tmp_path: Path) -> None:
+    method = chain(Replay(memory=50), EWC(lam=1))
+    whole, result = go(method)
+    assert min(result.accuracy[i + 1][i] for i in range(3)) > 0.3 > result.accuracy[0][0] - 0.3
+    assert result.examples_stored == 50 and result.method["name"] == "chain"
+    until(1, 2, "stop", tmp_path, learner(method), "domain")
+    second = learner(method)
+    run(stream("domain"), second, ORDER, curve_every=2, out=tmp_path, resume=True)
+    assert differing(kept(whole), kept(second)) == []
+
+
+@each_method
+def test_what_is_learned_can_be_told_from_chance(name: str) -> None:
+    """Trained for long enough each method masters the newest task, or, if it holds fast, the first."""
+    one = learner(METHODS[name])
+    task = stream("domain")[0]
+    one.follow(stream("domain"))
+    one.begin_task(task)
+    for _ in range(20):
+        for x, y in batches(task.train, ORDER):
+            one.observe(x, y)
+    one.end_task()
+    assert isinstance(task.test, Examples)
+    assert one.accuracy(task.test, task) > 0.9
+
+
+@each_method
+def test_state_comes_back_from_a_checkpoint_as_it_was(name: str, tmp_path: Path) -> None:
+    one, _ = go(METHODS[name])
+    tree = one.snapshot()
+    checkpoint.save(tmp_path / CHECKPOINT, tree)
+    assert differing(checkpoint.load(tmp_path / CHECKPOINT), tree) == []
+
+
+@each_method
+def test_trap_12_the_stream_is_the_same_whatever_method_ran(name: str) -> None:
+    """A stream that draws from the generator which replay also consumes gives each method other tasks."""
+    from retain.streams import build
+
+    config: dict[str, Any] = {"name": "permuted", "tasks": 3, "samples": 20, "test_samples": 10}
+    torch.manual_seed(1)
+    before = build(config)
+    one = learner(METHODS[name])
+    run(stream("domain"), one, ORDER, curve_every=0)
+    after = build(config)
+    for a, b in zip(before, after, strict=True):
+        x, y = a.train.batch(torch.arange(20))
+        again_x, again_y = b.train.batch(torch.arange(20))
+        assert torch.equal(x, again_x) and torch.equal(y, again_y)

@@ -1,0 +1,142 @@
+"""Streams, networks and learners so small that every law runs on every method in no time."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from functools import cache
+from pathlib import Path
+from typing import Any, Literal, get_args
+
+import torch
+from torch import Tensor, nn
+
+from retain import EWC, GEM, GenerativeReplay, Learner, Method, Optim, Order, Replay, Stream, run
+from retain.methods import discover
+from retain.result import Result
+from retain.seeds import derive
+
+Scenario = Literal["task", "domain", "class"]
+SCENARIOS: tuple[Scenario, ...] = get_args(Scenario)
+ORDER = Order(batch_size=12)
+N, CLASSES, SHAPE = 60, 4, (1, 8, 8)
+
+# Default settings, but for sizes that would take long.
+SMALL: dict[str, dict[str, Any]] = {"generative-replay": {"generator_hidden": (16,), "latent": 4}}
+DEFAULTS: dict[str, Method[Any]] = {n: kind(**SMALL.get(n, {})) for n, kind in discover().items()}
+VARIANTS: dict[str, Method[Any]] = {
+    "ewc-online": EWC(online=True, gamma=0.9),
+    "ewc-proximal": EWC(lam=1e6, proximal=True),
+    "ewc-sampled": EWC(labels="sampled", examples=20),
+    "ewc-true": EWC(labels="true", examples=None),
+    "gem-random": GEM(choice="random", memory_per_task=20),
+    "gem-ring-wraps": GEM(memory_per_task=25, margin=0.0, ridge=0.0),
+    "replay-balanced": Replay(memory=20, select="balanced"),
+    "replay-tasks": Replay(memory=30, weighting="tasks", replay_batch=5),
+    "generative-replay-soft": GenerativeReplay(labels="soft", generator_hidden=(16,), latent=4),
+    "generative-replay-conv": GenerativeReplay(generator="conv", latent=4, replay_batch=7),
+}
+METHODS = DEFAULTS | VARIANTS
+
+
+def images(classes: list[int], n: int, seed: int, order: Tensor | None = None) -> tuple[Tensor, Tensor]:
+    """uint8 [n, 1, 8, 8] around one pattern a class, and int64 labels, every class in turn."""
+    pattern = torch.rand(CLASSES, 64, generator=torch.Generator().manual_seed(derive(0, "pattern")))
+    rng = torch.Generator().manual_seed(derive(seed, "images"))
+    y = torch.tensor(classes).repeat(n)[:n]
+    x = (0.7 * pattern[y] + 0.3 * torch.rand(n, 64, generator=rng)) * 255
+    x = x if order is None else x[:, order]
+    return x.to(torch.uint8).view(n, *SHAPE), y
+
+
+@cache
+def stream(scenario: Scenario, classes: Literal["seen", "all"] = "all") -> Stream:
+    """Three tasks: permuted pixels with all four classes, or some of the classes in each."""
+    groups = {"domain": [[0, 1, 2, 3]] * 3, "task": [[0, 1], [2, 3], [1, 2]], "class": [[0, 1], [2], [3]]}
+    arrays = []
+    for t, labels in enumerate(groups[scenario]):
+        rng = torch.Generator().manual_seed(t)
+        order = torch.randperm(64, generator=rng) if scenario == "domain" else None
+        arrays.append((*images(labels, N, 2 * t, order), *images(labels, 40, 2 * t + 1, order)))
+    return Stream.from_arrays(arrays, scenario, classes)
+
+
+def mlp() -> nn.Module:
+    """64-16-4."""
+    return nn.Sequential(nn.Flatten(), nn.Linear(64, 16), nn.ReLU(), nn.Linear(16, CLASSES))
+
+
+def cnn() -> nn.Module:
+    """With everything that behaves differently in training: BatchNorm and Dropout."""
+    return nn.Sequential(
+        nn.Conv2d(1, 3, 3, stride=2, padding=1), nn.BatchNorm2d(3), nn.ReLU(inplace=True), nn.Dropout(0.2),
+        nn.Flatten(), nn.Linear(48, 12), nn.BatchNorm1d(12), nn.ReLU(), nn.Dropout(0.2), nn.Linear(12, CLASSES),
+    )  # fmt: skip
+
+
+def learner(
+    method: Method[Any], model: str = "mlp", seed: int = 0, optim: Optim = Optim(lr=0.1), **more: Any
+) -> Learner:
+    """A fresh one; its weights, and whatever Dropout draws, come from the seed."""
+    torch.manual_seed(derive(seed, "model"))
+    return Learner({"mlp": mlp, "cnn": cnn}[model](), method, optim, seed=seed, **more)
+
+
+def go(
+    method: Method[Any], scenario: Scenario = "domain", model: str = "mlp", **more: Any
+) -> tuple[Learner, Result]:
+    """A whole run."""
+    one = learner(method, model, **more)
+    return one, run(stream(scenario), one, ORDER, curve_every=2)
+
+
+def leaves(tree: Any, path: str = "") -> Iterator[tuple[str, Any]]:
+    """Every leaf of a nested state with its path, in which the kind of each container is spelt out."""
+    if isinstance(tree, dict):
+        for k, v in tree.items():
+            yield from leaves(v, f"{path}.{k}")
+    elif isinstance(tree, list | tuple):
+        yield f"{path}:{type(tree).__name__}", len(tree)
+        for i, v in enumerate(tree):
+            yield from leaves(v, f"{path}[{i}]")
+    else:
+        yield path, tree
+
+
+def differing(a: Any, b: Any) -> list[str]:
+    """The paths at which two nested states differ in a bit, a type or the structure; [] if in none."""
+    one, two = dict(leaves(a)), dict(leaves(b))
+    return [k for k in {**one, **two} if k not in one or k not in two or not _equal(one[k], two[k])]
+
+
+def _equal(a: Any, b: Any) -> bool:
+    if isinstance(a, Tensor) and isinstance(b, Tensor):
+        # torch.equal says no to NaN beside NaN, and yes to different dtypes
+        return a.dtype == b.dtype and a.shape == b.shape and bool(((a == b) | ((a != a) & (b != b))).all())
+    return type(a) is type(b) and bool(a == b)
+
+
+def kept(one: Learner) -> dict[str, Any]:
+    """A copy of all that it knows."""
+    return {"params": clone(one.params), "state": clone(one.state)}
+
+
+def clone(tree: Any) -> Any:
+    """A nested state that shares no memory with this one."""
+    if isinstance(tree, Tensor):
+        return tree.detach().clone()
+    if isinstance(tree, dict):
+        return {k: clone(v) for k, v in tree.items()}
+    if isinstance(tree, list | tuple):
+        values = [clone(v) for v in tree]
+        return type(tree)(*values) if "_fields" in vars(type(tree)) else type(tree)(values)
+    return tree
+
+
+def without_seconds(result: Result) -> dict[str, Any]:
+    """All that must be the same when a run is repeated."""
+    return {k: v for k, v in result.to_json().items() if k != "seconds"}
+
+
+def load_result(folder: Path) -> Result:
+    """What a run with `out` left there."""
+    return Result.load(folder / "result.json")
