@@ -1,6 +1,6 @@
 # Two commands on a fresh machine: `make demo` and `make test`. Both need Python 3.11+, pip and make.
-# Where pip would fetch a CUDA build of torch and a CPU build will do:
-#   PIP_EXTRA_INDEX_URL=https://download.pytorch.org/whl/cpu make demo
+# Where pip would fetch a CUDA build of torch and a CPU build will do, set PIP_EXTRA_INDEX_URL to
+# PyTorch's index of CPU wheels.
 
 PYTHON ?= python3
 VENV := .venv

@@ -58,6 +58,8 @@ def _work(job: Job, resume: bool) -> Result | Failure:
 
 
 def _run_one(job: Job, resume: bool) -> Result:
+    if _Worker.stopping.is_set():
+        raise Interrupted("stopped before it began")
     finished = job.out / "result.json"
     if resume and finished.exists():
         return _same(Result.load(finished), job)
@@ -65,7 +67,7 @@ def _run_one(job: Job, resume: bool) -> Result:
 
     def tell(p: Progress) -> None:
         nonlocal last
-        if time.monotonic() - last > 0.2 or (p.task + 1 == p.tasks and p.step == p.steps):
+        if time.monotonic() - last > 0.2 or p.step in (1, p.steps):  # how each task began and ended, always
             last = time.monotonic()
             _Worker.events.put((job.name, p))
 

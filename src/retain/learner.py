@@ -119,15 +119,18 @@ class Learner:
         if self.stepper.plain_sgd and self._stretch()[0] > 2:
             raise Diverged("the loss would become infinite", self.tasks, 1, self._why())
 
-    def observe(self, x: Tensor, y: Tensor) -> Tensor:
+    def observe(self, x: Tensor, y: Tensor, tasks: Tensor | None = None) -> Tensor:
         """One step on inputs [N, ...] and labels [N]; gives the loss, a scalar on the device.
+
+        `tasks` [N] says which tasks they are from, if not all from the current one; it is used where
+        the scenario does not hide it.
 
         Raises:
             Diverged: one of the last steps' losses was NaN or infinite.
         """
         problem, _ = self._now()
         self.params, self.state, loss = self.method.observe(
-            problem, self.params, self.state, self._plain(x, y), self._scheduled(), self.rng
+            problem, self.params, self.state, self._plain(x, y, tasks), self._scheduled(), self.rng
         )
         self._count(loss)
         return loss
@@ -317,10 +320,12 @@ class Learner:
             )
         return self.method
 
-    def _plain(self, x: Tensor, y: Tensor) -> Batch:
+    def _plain(self, x: Tensor, y: Tensor, tasks: Tensor | None = None) -> Batch:
         problem, task = self._now()
         x, y = x.to(problem.spec.device), y.to(problem.spec.device)
-        return Batch(x, y, torch.full((len(y),), task.index, device=y.device))
+        if tasks is None or task.index == HIDDEN:
+            tasks = torch.full((len(y),), task.index)
+        return Batch(x, y, tasks.to(y.device))
 
     def _scheduled(self) -> Stepper:
         self.stepper.factor = schedule_factor(self.schedule, self.steps_done, self.steps_planned)

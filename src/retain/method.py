@@ -10,7 +10,18 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
-from typing import Any, ClassVar, Generic, Literal, Protocol, TypeVar, final
+from typing import (
+    Any,
+    ClassVar,
+    Generic,
+    Literal,
+    Protocol,
+    TypeVar,
+    final,
+    get_args,
+    get_origin,
+    get_type_hints,
+)
 
 import torch
 from torch import Generator, Tensor
@@ -263,6 +274,15 @@ class Chain(GradientMethod[tuple[Any, ...]]):
         for m, s in zip(self.methods, state, strict=True):
             shown |= m.inspect(problem, params, s, end)
         return shown
+
+
+def check_choices(method: Method[Any]) -> None:
+    """Raise ValueError where a field that is a choice among words holds none of them."""
+    for name, hint in get_type_hints(type(method)).items():
+        if get_origin(hint) is Literal and getattr(method, name) not in get_args(hint):
+            words = ", ".join(get_args(hint))
+            kind = type(method).__name__
+            raise ValueError(f"{kind}.{name} must be one of {words}, got {getattr(method, name)!r}")
 
 
 def chain(*methods: GradientMethod[Any]) -> GradientMethod[Any]:

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from retain.learner import Learner
-from retain.order import Order, batches
+from retain.order import Order
 from retain.record import Evaluator
 from retain.result import Result
 from retain.sitting import Interrupted, Sitting, default_config
@@ -82,8 +82,8 @@ def run(
             with r.clock.on("consolidate"):
                 learner.begin_task(task, steps)
         with r.clock.on("train"):
-            for x, y in batches(data, order, learner.seed, task.index, max(start, 0)):
-                learner.observe(x, y)
+            for index in order.indices(len(data), learner.seed, task.index, max(start, 0)):
+                learner.observe(*data.batch(index), r.tasks_of(i, index))
                 done = learner.steps_done
                 r.record.steps += 1
                 if every and done % every == 0 and done < steps:

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from retain import checkpoint
 from retain.examples import Examples, Union
@@ -52,6 +53,15 @@ class Sitting:
             return self.stream[i].train.materialise()
         so_far = list(self.stream)[: i + 1]
         return Union(tuple(p for task in so_far for p in task.train.parts)).materialise()
+
+    def tasks_of(self, i: int, index: Tensor) -> Tensor | None:
+        """Which task each example of `data(i)` that `index` [n] names is from; None: all from task i."""
+        if self.learner.method.data == "task":
+            return None
+        so_far = list(self.stream)[: i + 1]
+        ends = torch.tensor([len(task.train) for task in so_far]).cumsum(0)
+        numbers = torch.tensor([task.index for task in so_far])
+        return numbers[torch.bucketize(index, ends, right=True)]
 
     def save_now_and_then(self, task: int, step: int, stop: Callable[[], bool] | None) -> None:
         """Save if it is time to, or if the run is to stop."""

@@ -18,6 +18,7 @@ from retain.seeds import derive
 Scenario = Literal["task", "domain", "class"]
 SCENARIOS: tuple[Scenario, ...] = get_args(Scenario)
 ORDER = Order(batch_size=12)
+SGD = Optim(lr=0.1)
 N, CLASSES, SHAPE = 60, 4, (1, 8, 8)
 
 # Default settings, but for sizes that would take long.
@@ -69,12 +70,13 @@ def cnn() -> nn.Module:
     """With everything that behaves differently in training: BatchNorm and Dropout."""
     return nn.Sequential(
         nn.Conv2d(1, 3, 3, stride=2, padding=1), nn.BatchNorm2d(3), nn.ReLU(inplace=True), nn.Dropout(0.2),
-        nn.Flatten(), nn.Linear(48, 12), nn.BatchNorm1d(12), nn.ReLU(), nn.Dropout(0.2), nn.Linear(12, CLASSES),
+        nn.Flatten(), nn.Linear(48, 12), nn.BatchNorm1d(12), nn.ReLU(), nn.Dropout(0.2),
+        nn.Linear(12, CLASSES),
     )  # fmt: skip
 
 
 def learner(
-    method: Method[Any], model: str = "mlp", seed: int = 0, optim: Optim = Optim(lr=0.1), **more: Any
+    method: Method[Any], model: str = "mlp", seed: int = 0, optim: Optim = SGD, **more: Any
 ) -> Learner:
     """A fresh one; its weights, and whatever Dropout draws, come from the seed."""
     torch.manual_seed(derive(seed, "model"))
@@ -82,11 +84,12 @@ def learner(
 
 
 def go(
-    method: Method[Any], scenario: Scenario = "domain", model: str = "mlp", **more: Any
-) -> tuple[Learner, Result]:
-    """A whole run."""
+    method: Method[Any], scenario: Scenario = "domain", model: str = "mlp", on: Stream | None = None,
+    **more: Any,
+) -> tuple[Learner, Result]:  # fmt: skip
+    """A whole run, over the toy stream of the scenario or `on` another one."""
     one = learner(method, model, **more)
-    return one, run(stream(scenario), one, ORDER, curve_every=2)
+    return one, run(on or stream(scenario), one, ORDER, curve_every=2)
 
 
 def leaves(tree: Any, path: str = "") -> Iterator[tuple[str, Any]]:

@@ -16,6 +16,7 @@ from retain.cli.many import Options, name_failures, run_many
 from retain.cli.output import console
 from retain.experiment import Experiment, Settings
 from retain.method import Method
+from retain.methods import describe
 from retain.methods.ewc import EWC
 from retain.methods.gem import GEM
 from retain.methods.generative_replay import GenerativeReplay
@@ -37,22 +38,27 @@ Results that DIR holds from an earlier demo are replaced, unless --resume is giv
 
 OUT = "out/demo"
 
-PERMUTED = Settings(tasks=3, first="plain", hidden=(256, 256), lr=0.1, batch_size=128, curve_every=20)
-NOISY = Settings(hidden=(50, 50, 50), lr=0.1, batch_size=32, epochs=2, curve_every=100)
+PERMUTED = Settings(
+    tasks=3, first="plain", hidden=(100, 100), lr=0.2, schedule="linear", batch_size=64, curve_every=47
+)
+NOISY = Settings(hidden=(50, 50, 50), lr=0.1, schedule="linear", batch_size=32, epochs=2, curve_every=375)
+GENERATOR = GenerativeReplay(labels="soft", generator_hidden=(256, 256), latent=50, generator_lr=2e-3)
+MEMORY = GEM(memory_per_task=512, choice="random")
 
-# Every method is run with every seed. The longest runs come first, which keeps all workers busy to the end.
+# Every method is run with every seed. What is to be prevented comes first; then the longest runs, which
+# keeps all workers busy to the end.
 RUNS: list[tuple[str, Method[Any], Settings]] = [
-    ("permuted", GenerativeReplay(), PERMUTED),
-    ("permuted", Joint(), PERMUTED),
+    ("permuted", Naive(), PERMUTED),
+    ("permuted", GENERATOR, PERMUTED),
+    ("noisy-clean", MEMORY, NOISY),
     ("noisy-clean", Joint(), NOISY),
-    ("noisy-clean", GEM(), NOISY),
-    ("permuted", GEM(), PERMUTED),
+    ("permuted", MEMORY, PERMUTED),
+    ("permuted", Joint(), PERMUTED),
     ("noisy-clean", EWC(lam=30), NOISY),
     ("noisy-clean", Naive(), NOISY),
     ("permuted", Replay(), PERMUTED),
     ("permuted", EWC(lam=30), PERMUTED),
     ("permuted", L2(lam=0.1), PERMUTED),
-    ("permuted", Naive(), PERMUTED),
 ]
 
 
@@ -94,7 +100,7 @@ def experiments(seeds: int) -> list[tuple[str, Experiment]]:
     for stream, method, settings in RUNS:
         for seed in range(seeds):
             e = Experiment(stream, method, dataclasses.replace(settings, seed=seed))
-            made.append((f"{stream}/{e.config()['method']['name']}-{seed}", e))
+            made.append((f"{stream}/{describe(method)['name']}-{seed}", e))
     return made
 
 

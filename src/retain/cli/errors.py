@@ -32,7 +32,7 @@ def one_line(text: object) -> str:
 def close(given: str, known: Iterable[str]) -> str:
     """A hint at what was meant, or nothing.
 
-    >>> close("emc", ["ewc", "gem"]), close("x", ["ewc"])
+    >>> close("ewcc", ["ewc", "gem"]), close("x", ["ewc"])
     (" (did you mean 'ewc'?)", '')
     """
     found = difflib.get_close_matches(given, list(known), n=1)

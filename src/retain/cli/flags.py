@@ -111,7 +111,7 @@ def parse(program: str, args: Sequence[str], groups: Sequence[Group]) -> dict[st
 
 def help_of(groups: Sequence[Group]) -> str:
     """The flags with their help texts, group by group."""
-    out = io.StringIO()
+    groups, out = [g for g in groups if g.flags], io.StringIO()
     with redirect_stdout(out), suppress(SystemExit):
         tyro.cli(_root(groups), prog="retain", description="", args=["--help"])
     text = out.getvalue()

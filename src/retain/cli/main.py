@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import io
 import os
 import sys
 from collections.abc import Callable, Sequence
@@ -40,6 +41,9 @@ exit codes: 0 done, 1 a run failed, 2 wrong use, 130 stopped by Ctrl-C"""
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command line; gives the exit code. Says what is wrong in one line on stderr."""
     args = list(sys.argv[1:] if argv is None else argv)
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")  # a terminal without "±" is no reason to fail
     try:
         code = _dispatch(args)
         sys.stdout.flush()
@@ -47,10 +51,6 @@ def main(argv: Sequence[str] | None = None) -> int:
     except BrokenPipeError:  # the reader, such as head, has seen enough
         sys.stdout = open(os.devnull, "w", encoding="utf-8")  # noqa: PTH123, SIM115  # for the flush at exit
         return 0
-    except (WrongUse, ValueError, OSError) as e:
-        return _say(e, WRONG_USE)
-    except Failed as e:
-        return _say(e, FAILED)
     except Stopped as e:
         print(f"retain: {e}", file=sys.stderr)
         return STOPPED
@@ -60,7 +60,20 @@ def main(argv: Sequence[str] | None = None) -> int:
     except Exception as e:
         if os.environ.get("RETAIN_TRACEBACK"):
             raise
-        return _say(f"{type(e).__name__}: {e} (a fault of retain; RETAIN_TRACEBACK=1 shows where)", FAILED)
+        return _explain(e)
+
+
+def _explain(e: Exception) -> int:
+    """Say in one line what is wrong; gives the exit code."""
+    text, code = str(e), FAILED
+    if isinstance(e, WrongUse | ValueError | OSError):
+        code = WRONG_USE
+        if isinstance(e, OSError) and e.filename is not None and e.strerror:
+            text = f"{e.filename}: {e.strerror}"
+    elif not isinstance(e, Failed):
+        text = f"{type(e).__name__}: {e} (a fault of retain; RETAIN_TRACEBACK=1 shows where)"
+    print(f"retain: error: {one_line(text) or type(e).__name__}", file=sys.stderr)
+    return code
 
 
 def _dispatch(args: list[str]) -> int:
@@ -69,9 +82,12 @@ def _dispatch(args: list[str]) -> int:
         print(HELP.format(commands="\n".join(lines)))
         return 0
     if args[0] == "--version":
-        from importlib.metadata import version
+        from importlib.metadata import PackageNotFoundError, version
 
-        print(f"retain {version('retain')}")
+        try:
+            print(f"retain {version('retain')}")
+        except PackageNotFoundError:
+            print("retain, run from its source without being installed")
         return 0
     name, *rest = args
     if name not in COMMANDS:
@@ -82,14 +98,6 @@ def _dispatch(args: list[str]) -> int:
         raise WrongUse(f"no command is called {name!r}{hint}; there are {', '.join(COMMANDS)}")
     command: Callable[[list[str]], int] = importlib.import_module(f"retain.cli.{name}").command
     return command(rest)
-
-
-def _say(e: object, code: int) -> int:
-    text = str(e)
-    if isinstance(e, OSError) and e.filename is not None and e.strerror:
-        text = f"{e.filename}: {e.strerror}"
-    print(f"retain: error: {one_line(text) or type(e).__name__}", file=sys.stderr)
-    return code
 
 
 if __name__ == "__main__":

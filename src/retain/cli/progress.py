@@ -59,10 +59,11 @@ class Silent:
 
 
 class Lines(Silent):
-    """A line for each task learned, and one for each run that ends."""
+    """A line for each task learned, and one for each run that begins or ends."""
 
     def __init__(self, console: Console, runs: int):
-        self.console, self.runs, self.ended = console, runs, 0
+        self.console, self.runs = console, runs
+        self.ended: set[str] = set()  # whose last news may still be on its way
         self.last: dict[str, Progress] = {}
 
     def say(self, text: str) -> None:
@@ -71,8 +72,12 @@ class Lines(Silent):
 
     def tell(self, name: str, p: Progress) -> None:
         """Once the next task has begun, the accuracies after this one are known."""
+        if name in self.ended:
+            return
         before = self.last.get(name)
-        if before is not None and p.task > before.task:
+        if before is None:
+            self.say(f"{name}: begun: {percents(p.accuracy)}")
+        elif p.task > before.task:
             self.say(
                 f"{name}: learned task {p.task} of {p.tasks}: {percents(p.accuracy)} ({p.seconds:.1f} s)"
             )
@@ -80,8 +85,8 @@ class Lines(Silent):
 
     def done(self, name: str, outcome: Result | Failure) -> None:
         """How it ended."""
-        self.ended += 1
-        which = f" [{self.ended} of {self.runs}]" if self.runs > 1 else ""
+        self.ended.add(name)
+        which = f" [{len(self.ended)} of {self.runs}]" if self.runs > 1 else ""
         self.say(f"{name}: {ending(outcome)}{which}")
 
 
@@ -113,17 +118,19 @@ class Board(Lines):
 
     def tell(self, name: str, p: Progress) -> None:
         """Its row shows this from now on."""
+        if name in self.ended:
+            return
         before = self.seen.get(name)
         self.seen[name] = before._replace(now=p) if before else Seen(time.monotonic(), p, p)
 
     def done(self, name: str, outcome: Result | Failure) -> None:
         """The row goes; a line stays."""
-        self.seen.pop(name, None)
         super().done(name, outcome)
+        self.seen.pop(name, None)
 
     def draw(self) -> Table:
         """The rows, and where all of them together stand."""
-        grid = Table.grid(padding=(0, 2))
+        grid, now = Table.grid(padding=(0, 2)), time.monotonic()
         for _ in range(4):
             grid.add_column(no_wrap=True)
         grid.add_column(no_wrap=True, overflow="ellipsis")
@@ -131,12 +138,10 @@ class Board(Lines):
             p = s.now
             grid.add_row(
                 Text(name, style="bold"), f"task {p.task + 1}/{p.tasks}", f"step {p.step}/{p.steps}",
-                left(s, time.monotonic()), percents(p.accuracy),
+                left(s, now), percents(p.accuracy),
             )  # fmt: skip
         if self.runs > 1:
-            grid.add_row(
-                f"{self.ended} of {self.runs} done", "", "", clock(time.monotonic() - self.began), ""
-            )
+            grid.add_row(f"{len(self.ended)} of {self.runs} done", "", "", clock(now - self.began), "")
         return grid
 
 

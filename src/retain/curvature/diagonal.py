@@ -20,7 +20,7 @@ import torch.nn.functional as nnf
 from torch import Generator, Tensor
 from torch.func import grad, vmap
 
-from retain.curvature.layers import covered, deltas, parameters_of, per_example, shares_weights
+from retain.curvature.layers import CHECKED, covered, deltas, parameters_of, per_example, shares_weights
 from retain.examples import Examples, Union
 from retain.types import Params, Problem, among
 
@@ -58,12 +58,12 @@ def fisher(
     if n is not None and n < len(examples):
         chosen = torch.randperm(len(examples), generator=rng)[:n]
     total = {k: torch.zeros_like(params[k]) for k in problem.spec.names}
-    layers: tuple[str, ...] | None = None
+    x, _ = examples.batch(chosen[:CHECKED])
+    x = x.to(problem.spec.device)
+    layers = covered(problem, params, x, torch.full((len(x),), task, device=x.device))
     for index in chosen.split(batch_size):
         x, y = (t.to(problem.spec.device) for t in examples.batch(index))
         tasks = torch.full((len(y),), task, device=y.device)
-        if layers is None:
-            layers = covered(problem, params, x, tasks)
         _add_squares(problem, params, x, y, tasks, labels, rng, layers, total)
     return {k: t.div_(len(chosen)) for k, t in total.items()}
 

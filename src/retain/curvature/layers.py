@@ -16,6 +16,8 @@ from torch.nn.grad import conv2d_weight
 
 from retain.types import Batch, Layer, Params, Problem, among
 
+CHECKED = 64  # examples on which it is checked that a layer's gradients are what they are taken for
+
 
 def deltas(logits: Tensor, layers: dict[str, Layer], grad: Tensor, keep: bool = False) -> dict[str, Tensor]:
     """The derivatives of sum(grad * logits) with respect to each layer's output."""
@@ -66,9 +68,10 @@ def covered(problem: Problem, params: Params, x: Tensor, task: Tensor) -> tuple[
     """The layers whose gradients, put together here, equal autograd's on these examples [N, ...].
 
     A layer whose weights are also used elsewhere (tied, or through a functional call) differs and
-    is left out; its parameters then go the slow way. Checked, not assumed: two examples suffice.
+    is left out; its parameters then go the slow way. Checked, not assumed, on the first examples: one
+    or two might all leave the other use without effect, behind a ReLU say.
     """
-    x, task = x[:2], task[:2]
+    x, task = x[:CHECKED], task[:CHECKED]
     names = list(problem.spec.names)
     leaves = {k: p.detach().requires_grad_(k in names) for k, p in params.items()}
     with torch.enable_grad():

@@ -65,7 +65,9 @@ def _place(
         mine.append(filled)
         return filled
     largest = max(members, key=lambda k: len(members[k]))
-    if len(mine) == len(members[largest]):
+    # One fewer than the largest counts as full too: two such groups would take each other's slots in
+    # turn, and each would end with its newest examples instead of a uniform sample.
+    if mine and len(mine) >= len(members[largest]) - 1:
         at = int(u[0] * seen)
         return mine[at] if at < len(mine) else None
     losers = members[largest]

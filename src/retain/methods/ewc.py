@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import ClassVar, Literal, NamedTuple, final
 
@@ -9,7 +10,7 @@ from torch import Generator
 
 from retain import tree
 from retain.curvature import Labels, Quadratic, fisher
-from retain.method import GradientMethod, Update
+from retain.method import GradientMethod, Update, check_choices
 from retain.types import Batch, Params, Problem, Step, Task
 
 
@@ -51,8 +52,9 @@ class EWC(GradientMethod[State]):
     proximal: bool = False  # the penalty as a proximal step, stable for every lam
 
     def __post_init__(self) -> None:
-        if not self.lam >= 0:
-            raise ValueError(f"EWC.lam must be >= 0, got {self.lam}")
+        check_choices(self)
+        if not (math.isfinite(self.lam) and self.lam >= 0):
+            raise ValueError(f"EWC.lam must be a number >= 0, got {self.lam}")
         if self.examples is not None and self.examples < 1:
             raise ValueError(f"EWC.examples must be >= 1 or none (all), got {self.examples}")
         if not 0 <= self.gamma <= 1:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any, ClassVar, Literal, NamedTuple, final
@@ -12,7 +13,7 @@ from torch import Generator, Tensor
 from retain import tree
 from retain.curvature import covered, group_gradients
 from retain.memory import Ring
-from retain.method import GradientMethod, Update
+from retain.method import GradientMethod, Update, check_choices
 from retain.projection import project
 from retain.types import Batch, Params, Problem, Task
 
@@ -47,9 +48,11 @@ class GEM(GradientMethod[State]):
     choice: Literal["ring", "random"] = "ring"  # the last ones seen, or drawn at random
 
     def __post_init__(self) -> None:
+        check_choices(self)
         for name in ("memory_per_task", "margin", "ridge"):
-            if not getattr(self, name) >= 0:
-                raise ValueError(f"GEM.{name} must be >= 0, got {getattr(self, name)}")
+            value = getattr(self, name)
+            if not (math.isfinite(value) and value >= 0):
+                raise ValueError(f"GEM.{name} must be a number >= 0, got {value}")
 
     def init(self, problem: Problem, params: Params, rng: Generator) -> tuple[Params, State]:
         """Nothing remembered yet."""
@@ -98,7 +101,7 @@ class GEM(GradientMethod[State]):
         self, problem: Problem, params: Params, state: State, task: Task, update: Update, rng: Generator
     ) -> tuple[Params, State]:
         """The current task's memory joins the past ones."""
-        kept = self._kept(state, task, rng)
+        kept = self._kept(state, task, rng, problem.spec.device)
         if kept is None or len(kept.y) == 0:
             return params, state._replace(ring=None)
         new = (kept.x, kept.y, kept.task)
@@ -107,10 +110,11 @@ class GEM(GradientMethod[State]):
         cosine = torch.zeros(len(sizes), device=kept.x.device, dtype=kept.x.dtype)
         return params, state._replace(past=past, sizes=sizes, ring=None, cosine=cosine)  # type: ignore[arg-type]
 
-    def _kept(self, state: State, task: Task, rng: Generator) -> Batch | None:
+    def _kept(self, state: State, task: Task, rng: Generator, device: torch.device) -> Batch | None:
         if self.choice == "ring":
             return None if state.ring is None else state.ring.slots.all()
-        x, y = task.train.batch(torch.randperm(len(task.train), generator=rng)[: self.memory_per_task])
+        chosen = torch.randperm(len(task.train), generator=rng)[: self.memory_per_task]
+        x, y = (t.to(device) for t in task.train.batch(chosen))
         return Batch(x, y, torch.full_like(y, task.index))
 
     def examples_stored(self, state: State) -> int:

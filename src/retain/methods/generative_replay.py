@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import math
 from dataclasses import dataclass
 from functools import cache
 from typing import Any, ClassVar, Literal, NamedTuple, final
@@ -13,7 +14,7 @@ from torch.func import functional_call
 
 from retain import tree
 from retain.memory import beside
-from retain.method import GradientMethod, Update
+from retain.method import GradientMethod, Update, check_choices
 from retain.models import VAE, conv_vae, mlp_vae
 from retain.optim import Optim
 from retain.types import HIDDEN, Batch, Params, Problem, Spec, Task, among
@@ -26,7 +27,7 @@ class State(NamedTuple):
     """Generator and solver as they were after the last task, and what they knew."""
 
     previous: Params | None
-    tasks: int
+    past: tuple[int, ...]  # numbers of the tasks before; HIDDEN where the scenario hides them
     known: Tensor  # bool [C]: classes of the tasks before
 
 
@@ -49,6 +50,17 @@ class GenerativeReplay(GradientMethod[State]):
     generator_lr: float = 1e-3  # Adam's learning rate for the generator
     replay_batch: int | None = None  # examples generated each step; none: as many as are new
 
+    def __post_init__(self) -> None:
+        check_choices(self)
+        for name in ("latent", "replay_batch"):
+            value = getattr(self, name)
+            if value is not None and value < 1:
+                raise ValueError(f"GenerativeReplay.{name} must be >= 1, got {value}")
+        if any(width < 1 for width in self.generator_hidden):
+            raise ValueError(f"GenerativeReplay.generator_hidden: widths >= 1, got {self.generator_hidden}")
+        if not (math.isfinite(self.generator_lr) and self.generator_lr > 0):
+            raise ValueError(f"GenerativeReplay.generator_lr must be a number > 0, got {self.generator_lr}")
+
     def optimizers(self) -> dict[str, Optim]:
         """The generator's own."""
         return {PREFIX: Optim("adam", lr=self.generator_lr)}
@@ -58,9 +70,10 @@ class GenerativeReplay(GradientMethod[State]):
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(int(torch.randint(2**62, (), generator=rng)))
             vae = _build(self, problem.spec.shape, problem.spec.range)
-        fresh = {PREFIX + k: p.detach().to(problem.spec.device) for k, p in vae.named_parameters()}
+        vae = vae.to(problem.spec.device, problem.spec.dtype)
+        fresh = {PREFIX + k: p.detach() for k, p in vae.named_parameters()}
         known = torch.zeros(problem.spec.classes, dtype=torch.bool, device=problem.spec.device)
-        return params | fresh, State(None, 0, known)
+        return params | fresh, State(None, (), known)
 
     def batch(
         self, problem: Problem, params: Params, state: State, batch: Batch, rng: Generator
@@ -68,7 +81,7 @@ class GenerativeReplay(GradientMethod[State]):
         """New and replayed examples, weighted 1 / k and 1 - 1 / k, and the autoencoder's noise."""
         if state.previous is not None:
             old = self._replay(problem, state, batch, self.replay_batch or len(batch.y), rng)
-            batch = beside(batch, old, state.tasks + 1)
+            batch = beside(batch, old, len(state.past) + 1)
         noise = torch.randn(len(batch.x), self.latent, generator=rng).to(batch.x)
         return batch._replace(extra={"noise": noise}), state
 
@@ -78,7 +91,8 @@ class GenerativeReplay(GradientMethod[State]):
         x = self._generate(problem.spec, state.previous, n, rng)
         task = new.task.new_full((n,), HIDDEN)
         if int(new.task[0]) != HIDDEN:  # where tasks are told apart, each image belongs to some past one
-            task = torch.randint(state.tasks, (n,), generator=rng).to(task)
+            which = torch.randint(len(state.past), (n,), generator=rng)
+            task = torch.tensor(state.past)[which].to(task)
         in_play = problem.allowed(task)
         in_play = state.known if in_play is None else in_play & state.known
         p = among(problem.logits(state.previous, x, task), in_play).softmax(1)
@@ -104,7 +118,7 @@ class GenerativeReplay(GradientMethod[State]):
         """What generator and solver are now is what the next task replays."""
         known = state.known.clone()
         known[list(task.classes)] = True
-        return params, State(tree.clone(params), state.tasks + 1, known)
+        return params, State(tree.clone(params), (*state.past, task.index), known)
 
     def inspect(self, problem: Problem, params: Params, state: State, end: bool) -> dict[str, Any]:
         """After each task, images that the generator gives, in bytes."""

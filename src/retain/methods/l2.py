@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import ClassVar, NamedTuple, final
 
@@ -35,8 +36,8 @@ class L2(GradientMethod[State]):
     lam: float = 1.0  # strength of the pull to each old task's weights, >= 0
 
     def __post_init__(self) -> None:
-        if not self.lam >= 0:
-            raise ValueError(f"L2.lam must be >= 0, got {self.lam}")
+        if not (math.isfinite(self.lam) and self.lam >= 0):
+            raise ValueError(f"L2.lam must be a number >= 0, got {self.lam}")
 
     def init(self, problem: Problem, params: Params, rng: Generator) -> tuple[Params, State]:
         """Nothing to guard yet."""

@@ -8,7 +8,7 @@ from typing import Any, ClassVar, Literal, NamedTuple, final
 from torch import Generator
 
 from retain.memory import Balanced, Reservoir, beside
-from retain.method import GradientMethod, Update
+from retain.method import GradientMethod, Update, check_choices
 from retain.types import Batch, Params, Problem, Task
 
 
@@ -37,6 +37,7 @@ class Replay(GradientMethod[State]):
     weighting: Literal["examples", "tasks"] = "examples"  # every example alike, or 1/k and 1 - 1/k
 
     def __post_init__(self) -> None:
+        check_choices(self)
         if self.memory < 0:
             raise ValueError(f"Replay.memory must be >= 0, got {self.memory}")
         if self.replay_batch is not None and self.replay_batch < 1:

@@ -1,0 +1,96 @@
+"""What is seen while runs go, on a terminal and off it; what Ctrl-C does."""
+
+from __future__ import annotations
+
+import io
+import os
+import signal
+from pathlib import Path
+
+import pytest
+from rich.console import Console
+
+from retain.cli import progress
+from retain.cli.progress import Board, Lines, Seen, Silent, left
+from retain.cli.stop import Stop
+from retain.compare import Failure, Job
+from retain.experiment import Experiment
+from retain.methods.naive import Naive
+from retain.result import Curve, Result, Seconds
+from retain.run import Progress
+
+RESULT = Result(
+    stream={"name": "permuted"}, method={"name": "naive"}, seed=0, tasks=["A", "B"],
+    accuracy=[[0.1, 0.1], [0.9, 0.2], [0.5, 0.8]], curve=Curve(), seconds=Seconds(total=3.0), state_bytes=0,
+    examples_stored=0, config={}, versions={},
+)  # fmt: skip
+FAILURE = Failure(Job("ewc-0", Experiment("permuted", Naive()), Path("out")), "too\n  large")
+
+
+def at(task: int, step: int, *accuracy: float) -> Progress:
+    return Progress(task, 2, step, 10, list(accuracy), 1.5)
+
+
+def test_off_a_terminal_a_task_is_a_line() -> None:
+    file = io.StringIO()
+    lines = Lines(Console(file=file, width=40), 2)
+    for p in (at(0, 1, 0.1, 0.1), at(0, 10, 0.5, 0.1), at(1, 1, 0.9, 0.2), at(1, 10, 0.6, 0.8)):
+        lines.tell("naive-0", p)
+    lines.done("naive-0", RESULT)
+    lines.tell("naive-0", at(1, 10, 0.6, 0.8))  # news that came late
+    lines.done("ewc-0", FAILURE)
+    assert file.getvalue().splitlines() == [
+        "naive-0: begun: 10.0 10.0 %",
+        "naive-0: learned task 1 of 2: 90.0 20.0 % (1.5 s)",
+        "naive-0: done in 3.0 s: 50.0 80.0 %, ACC 65.0 % [1 of 2]",
+        "ewc-0: failed: too large [2 of 2]",
+    ]
+
+
+def test_on_a_terminal_a_run_is_a_row() -> None:
+    file = io.StringIO()
+    console = Console(file=file, force_terminal=True, width=100, _environ={})
+    board = Board(console, 2)
+    board.tell("naive-0", at(0, 1, 0.1, 0.1))
+    board.tell("naive-0", at(1, 3, 0.9, 0.2))
+    board.tell("[bold]-0", at(0, 2, 0.3, 0.1))  # no markup
+    with console.capture() as seen:
+        console.print(board.draw())
+    first, second, total = seen.get().splitlines()
+    assert "naive-0" in first
+    assert "task 2/2  step 3/10" in first
+    assert first.rstrip().endswith("90.0 20.0 %")
+    assert "[bold]-0" in second
+    assert "0 of 2 done" in total
+    board.done("naive-0", RESULT)
+    board.tell("naive-0", at(1, 4, 0.9, 0.2))
+    with console.capture() as seen:
+        console.print(board.draw())
+    assert "naive-0" not in seen.get()
+    assert "1 of 2 done" in seen.get()
+
+
+def test_the_watcher_fits_where_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("FORCE_COLOR", "TTY_COMPATIBLE"):
+        monkeypatch.delenv(name, raising=False)
+    assert type(progress.watcher(1, quiet=True)) is Silent
+    assert type(progress.watcher(1, quiet=False)) is Lines  # pytest captures stderr
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    assert type(progress.watcher(1, quiet=False)) is Board
+
+
+def test_the_time_left_counts_the_tasks_to_come() -> None:
+    began = Seen(100.0, at(0, 1, 0.1), at(0, 1, 0.1))
+    assert left(began, 100.0) == ""
+    assert left(began._replace(now=at(0, 6, 0.1)), 105.0) == "0:14 left"  # a second a step, 4 + 10 to go
+    assert left(began._replace(now=at(1, 9, 0.1)), 136.0) == "0:02 left"  # two seconds a step
+
+
+def test_the_first_ctrl_c_asks_and_the_second_insists() -> None:
+    before = signal.getsignal(signal.SIGINT)
+    with pytest.raises(KeyboardInterrupt), Stop() as stop:
+        assert not stop()
+        os.kill(os.getpid(), signal.SIGINT)
+        assert stop()
+        os.kill(os.getpid(), signal.SIGINT)
+    assert signal.getsignal(signal.SIGINT) is before
