@@ -15,7 +15,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import torch
 from torch import Tensor, nn
@@ -58,8 +58,7 @@ class Learner:
         seed: int = 0, scenario: Scenario | None = None, classes: Classes | None = None,
         schedule: Schedule = "constant", clip: float | None = None, reset_optimizer: bool = False,
     ):  # fmt: skip
-        if clip is not None and not clip > 0:
-            raise ValueError(f"clip must be > 0, got {clip}")
+        _check(clip, schedule, scenario, classes)
         self.model, self.method, self.seed = model, method, seed
         self.scenario, self.classes = scenario, classes
         self.schedule, self.reset_optimizer = schedule, reset_optimizer
@@ -351,6 +350,19 @@ class Learner:
             return f"{formula} = {stretch:.4g} > 2, where steps of SGD diverge; {self.method.remedy}"
         note = f"{formula} = {stretch:.4g}; " if stretch else ""
         return note + Method.remedy
+
+
+def _check(clip: float | None, schedule: str, scenario: str | None, classes: str | None) -> None:
+    if clip is not None and not clip > 0:
+        raise ValueError(f"clip must be > 0, got {clip}")
+    given = {
+        "schedule": (schedule, Schedule),
+        "scenario": (scenario, Scenario),
+        "classes": (classes, Classes),
+    }
+    for name, (value, kind) in given.items():
+        if value is not None and value not in get_args(kind):
+            raise ValueError(f"{name} must be one of {', '.join(get_args(kind))}, got {value!r}")
 
 
 def _to(state: Any, device: torch.device) -> Any:

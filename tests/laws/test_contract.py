@@ -259,6 +259,13 @@ class untouched:
         assert differing(self.look(), self.before) == []
 
 
+@each_method
+def test_a_run_draws_nothing_from_torchs_generator_but_what_dropout_does(name: str) -> None:
+    one = learner(METHODS[name], "mlp")
+    with untouched(one):
+        run(stream("domain"), one, ORDER)
+
+
 def test_a_batchnorm_that_its_owner_froze_stays_frozen() -> None:
     model = nn.Sequential(nn.Flatten(), nn.BatchNorm1d(64), nn.Linear(64, 4))
     model[1].eval()

@@ -141,28 +141,34 @@ MOMENTS = [
 ]
 
 
-@pytest.mark.parametrize(("task", "step", "moment"), MOMENTS)
-@each_method
-def test_a_run_taken_up_again_ends_in_the_same_bits(
-    name: str, task: int, step: int, moment: str, tmp_path: Path
-) -> None:
-    n = MOMENTS.index((task, step, moment))
+# Every method as it comes at every moment, each variant of one at two of them.
+STOPS = [
+    (name, n)
+    for i, name in enumerate(METHODS)
+    for n in range(len(MOMENTS))
+    if name in DEFAULTS or n in (i % 6, (i + 3) % 6)
+]
+
+
+@pytest.mark.parametrize(("name", "n"), STOPS)
+def test_a_run_taken_up_again_ends_in_the_same_bits(name: str, n: int, tmp_path: Path) -> None:
+    task, step, moment = MOMENTS[n]
     settings = dict(LESS_PLAIN[n % 4])
     scenario = SCENARIOS[(n + list(METHODS).index(name)) % 3]
     method, model = METHODS[name], settings.pop("model", "mlp")
     undisturbed = learner(method, model, **settings)
-    whole = run(stream(scenario), undisturbed, ORDER, curve_every=2, out=tmp_path / "whole")
+    whole = run(stream(scenario), undisturbed, ORDER, curve_every=2)
 
-    until(task, step, moment, tmp_path / "cut", learner(method, model, **settings), scenario)
-    assert not (tmp_path / "cut" / "result.json").exists()
+    until(task, step, moment, tmp_path, learner(method, model, **settings), scenario)
+    assert not (tmp_path / "result.json").exists()
     second = learner(method, model, **settings)
     torch.manual_seed(98)  # whatever a new process's global generator is at
-    result = run(stream(scenario), second, ORDER, curve_every=2, out=tmp_path / "cut", resume=True)
+    result = run(stream(scenario), second, ORDER, curve_every=2, out=tmp_path, resume=True)
 
     assert differing(kept(undisturbed), kept(second)) == []
     assert differing(undisturbed.snapshot(), second.snapshot()) == []
     assert without_seconds(whole) == without_seconds(result)
-    assert without_seconds(load_result(tmp_path / "cut")) == without_seconds(whole)
+    assert without_seconds(load_result(tmp_path)) == without_seconds(whole)
 
 
 @pytest.mark.parametrize("name", ["ewc", "gem", "replay"])

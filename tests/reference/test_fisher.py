@@ -116,7 +116,7 @@ def inplace() -> nn.Module:
 
 def frozen() -> nn.Module:
     net = mlp()
-    net[0].weight.requires_grad_(False)  # type: ignore[union-attr]
+    next(net.parameters()).requires_grad_(False)
     return net
 
 

@@ -151,5 +151,8 @@ def test_new_and_old_side_by_side() -> None:
     assert weighted is not None
     torch.testing.assert_close(weighted, torch.tensor([1 / 16] * 4 + [3 / 8] * 2))
     soft = old._replace(y=torch.tensor([[0.2, 0.3, 0.5], [1.0, 0.0, 0.0]]))
+    for taken in (new._replace(weight=torch.ones(4)), new._replace(extra={"noise": torch.ones(4)})):
+        with pytest.raises(ValueError, match="chain"):
+            beside(taken, old)
     mixed = beside(new, soft)
     assert mixed.y[0].tolist() == [0, 1, 0] and torch.equal(mixed.y[4:], soft.y)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import math
 from typing import Any
 
@@ -95,8 +96,8 @@ def test_schedules_begin_at_one_and_fall(steps: int, data: st.DataObject) -> Non
     assert schedule_factor("linear", i, steps) == pytest.approx((steps - i) / steps)
     assert schedule_factor("cosine", i, steps) == pytest.approx(math.cos(math.pi * i / steps / 2) ** 2)
     for kind in ("linear", "cosine"):
-        assert schedule_factor(kind, 0, steps) == 1.0  # type: ignore[arg-type]
-        assert 0 < schedule_factor(kind, i, steps) <= 1  # type: ignore[arg-type]
+        assert schedule_factor(kind, 0, steps) == 1.0
+        assert 0 < schedule_factor(kind, i, steps) <= 1
 
 
 def stepper(optim: Any = None, clip: float | None = None) -> Stepper:
@@ -136,8 +137,10 @@ def test_values_of_other_tensors_are_written_into_the_live_ones() -> None:
 
 def test_clipping_is_of_the_norm_of_the_models_whole_gradient() -> None:
     s = stepper(clip=1.0)
+    s.adopt({**s.live, "vae.w": torch.ones(2)})
     before = {k: v.detach().clone() for k, v in s.live.items()}
-    s(s.live, {"w": torch.full((3, 2), 3.0), "b": torch.full((3,), 4.0), "s": torch.tensor(1.0)})
+    g = {"w": torch.full((3, 2), 3.0), "b": torch.full((3,), 4.0), "s": torch.tensor(1.0)}
+    s(s.live, {**g, "vae.w": torch.full((2,), 1e6)})
     moved = torch.cat([(before[k] - s.live[k].detach()).flatten() for k in s.names]) / 0.5
     assert float(moved.norm()) == pytest.approx(1.0, abs=1e-5)
 
@@ -150,7 +153,7 @@ def test_moments_come_back(optim: Optim) -> None:
     for _ in range(3):
         one(one.live, {k: g + 0.1 for k, g in zeros(one.live).items()})
     two.adopt({k: v.detach().clone() for k, v in one.live.items()})
-    two.load(one.state())
+    two.load(copy.deepcopy(one.state()))
     for s in (one, two):
         s(s.live, {k: g + 0.2 for k, g in zeros(s.live).items()})
     assert all(torch.equal(one.live[k], two.live[k]) for k in one.live)
@@ -174,4 +177,4 @@ def test_an_optimiser_of_ones_own_keeps_its_groups_rates() -> None:
 def test_seeds_differ_by_purpose_and_not_by_process() -> None:
     assert derive(0, "order", 1, 2) == derive(0, "order", 1, 2)
     assert len({derive(s, p, t) for s in range(4) for p in ("order", "model") for t in range(4)}) == 32
-    assert derive(0, "method") == 1304447158087013440 or 0 <= derive(0, "method") < 2**63
+    assert 0 <= derive(-5, "method") < 2**63
