@@ -8,10 +8,11 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from retain.combine import chain
     from retain.divergence import Diverged
     from retain.examples import Examples
     from retain.learner import Learner
-    from retain.method import GradientMethod, Method, chain
+    from retain.method import GradientMethod, Method
     from retain.methods.ewc import EWC
     from retain.methods.gem import GEM
     from retain.methods.generative_replay import GenerativeReplay
@@ -34,10 +35,11 @@ __all__ = [
 
 # Names are fetched when they are first asked for, so that `retain --help` need not wait for torch.
 _HOME = {
+    "combine": ["chain"],
     "divergence": ["Diverged"],
     "examples": ["Examples"],
     "learner": ["Learner"],
-    "method": ["GradientMethod", "Method", "chain"],
+    "method": ["GradientMethod", "Method"],
     "methods.ewc": ["EWC"],
     "methods.gem": ["GEM"],
     "methods.generative_replay": ["GenerativeReplay"],

@@ -16,9 +16,10 @@ from typing import Any, Literal
 import torch
 from torch import nn
 
+from retain.combine import describe
 from retain.learner import Learner, Schedule
 from retain.method import Method
-from retain.methods import describe, discover
+from retain.methods import discover
 from retain.models import CNN, MLP, Init, initialise
 from retain.optim import Optim
 from retain.order import Order

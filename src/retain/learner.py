@@ -23,7 +23,7 @@ from torch import Tensor, nn
 from retain import tree
 from retain.divergence import Diverged, Watch
 from retain.examples import Examples, Union
-from retain.method import GradientMethod, Method
+from retain.method import SLOWER, GradientMethod, Method
 from retain.optim import Optim, schedule_factor
 from retain.problem import Binding, InPlay
 from retain.seeds import derive
@@ -235,7 +235,10 @@ class Learner:
     # ---- what a checkpoint holds ----
 
     def snapshot(self) -> dict[str, Any]:
-        """All that `restore` needs to go on with the same bits."""
+        """All that `restore` needs to go on with the same bits; to be written before the next step.
+
+        (It holds the live tensors, not copies of them.)
+        """
         return {
             "params": dict(self.params),
             "state": self.state,
@@ -244,7 +247,6 @@ class Learner:
             "torch_rng": torch.get_rng_state(),
             "tasks": self.tasks,
             "steps_done": self.steps_done,
-            "seen": sorted(self.in_play.seen),
         }
 
     def restore(
@@ -349,7 +351,7 @@ class Learner:
         if stretch > 2:
             return f"{formula} = {stretch:.4g} > 2, where steps of SGD diverge; {self.method.remedy}"
         note = f"{formula} = {stretch:.4g}; " if stretch else ""
-        return note + Method.remedy
+        return note + SLOWER
 
 
 def _check(clip: float | None, schedule: str, scenario: str | None, classes: str | None) -> None:

@@ -9,7 +9,6 @@ task and the inputs of `predict` are never changed.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from dataclasses import dataclass
 from typing import (
     Any,
     ClassVar,
@@ -30,6 +29,7 @@ from retain.optim import Optim
 from retain.types import Batch, Params, Problem, Step, Task
 
 S = TypeVar("S")
+SLOWER = "lower the learning rate (lr, --lr) or clip the gradient (clip, --clip)"
 
 
 class Update(Protocol):
@@ -48,7 +48,6 @@ class Method(ABC, Generic[S]):
 
     paper: ClassVar[str] = ""
     data: ClassVar[Literal["task", "all so far"]] = "task"  # what the learner feeds it
-    remedy: ClassVar[str] = "lower the learning rate (lr, --lr) or clip the gradient (clip, --clip)"
 
     def init(self, problem: Problem, params: Params, rng: Generator) -> tuple[Params, S]:
         """The state before any task; may add entries to params under a prefix of its own."""
@@ -90,6 +89,11 @@ class Method(ABC, Generic[S]):
         Explicit SGD with learning rate lr diverges once lr times this exceeds 2. 0: adds none.
         """
         return 0.0, ""
+
+    @property
+    def remedy(self) -> str:
+        """What to do where training diverges because of the method's `stiffness`."""
+        return SLOWER
 
     def inspect(self, problem: Problem, params: Params, state: S, end: bool) -> dict[str, Any]:
         """What a report shows of the inside, JSON-able; `end`: right after `end_task`."""
@@ -166,116 +170,6 @@ class GradientMethod(Method[S]):
         return problem.logits(self.view(problem, params, state, task, None), x, task)
 
 
-@final
-@dataclass(frozen=True)
-class Chain(GradientMethod[tuple[Any, ...]]):
-    """Several gradient methods as one: each hook is a fold over theirs, in order."""
-
-    methods: tuple[GradientMethod[Any], ...]
-
-    def init(self, problem: Problem, params: Params, rng: Generator) -> tuple[Params, tuple[Any, ...]]:
-        """Each one's state, side by side."""
-        states = []
-        for m in self.methods:
-            params, s = m.init(problem, params, rng)
-            states.append(s)
-        return params, tuple(states)
-
-    def begin_task(
-        self, problem: Problem, params: Params, state: tuple[Any, ...], task: Task, rng: Generator
-    ) -> tuple[Params, tuple[Any, ...]]:
-        """Each one's, in order."""
-        states = []
-        for m, s in zip(self.methods, state, strict=True):
-            params, s = m.begin_task(problem, params, s, task, rng)
-            states.append(s)
-        return params, tuple(states)
-
-    def batch(
-        self, problem: Problem, params: Params, state: tuple[Any, ...], batch: Batch, rng: Generator
-    ) -> tuple[Batch, tuple[Any, ...]]:
-        """Each one's, on the batch that the one before gave."""
-        states = []
-        for m, s in zip(self.methods, state, strict=True):
-            batch, s = m.batch(problem, params, s, batch, rng)
-            states.append(s)
-        return batch, tuple(states)
-
-    def view(
-        self, problem: Problem, params: Params, state: tuple[Any, ...], task: Tensor, rng: Generator | None
-    ) -> Params:
-        """Each one's view of the view before."""
-        for m, s in zip(self.methods, state, strict=True):
-            params = m.view(problem, params, s, task, rng)
-        return params
-
-    def loss(
-        self, problem: Problem, params: Params, state: tuple[Any, ...], batch: Batch, loss: Tensor
-    ) -> Tensor:
-        """Each one's, on the loss that the one before gave."""
-        for m, s in zip(self.methods, state, strict=True):
-            loss = m.loss(problem, params, s, batch, loss)
-        return loss
-
-    def gradient(
-        self, problem: Problem, params: Params, state: tuple[Any, ...], batch: Batch, grads: Params
-    ) -> Params:
-        """Each one's, on the gradient that the one before gave."""
-        for m, s in zip(self.methods, state, strict=True):
-            grads = m.gradient(problem, params, s, batch, grads)
-        return grads
-
-    @property
-    def follows_steps(self) -> bool:
-        """Whether any of them does."""
-        return any(m.follows_steps for m in self.methods)
-
-    def after_step(
-        self, problem: Problem, params: Params, state: tuple[Any, ...], step: Step
-    ) -> tuple[Params, tuple[Any, ...]]:
-        """Each one's, in order."""
-        states = []
-        for m, s in zip(self.methods, state, strict=True):
-            params, s = m.after_step(problem, params, s, step._replace(after=params))
-            states.append(s)
-        return params, tuple(states)
-
-    def end_task(
-        self,
-        problem: Problem,
-        params: Params,
-        state: tuple[Any, ...],
-        task: Task,
-        update: Update,
-        rng: Generator,
-    ) -> tuple[Params, tuple[Any, ...]]:
-        """Each one's, in order."""
-        states = []
-        for m, s in zip(self.methods, state, strict=True):
-            params, s = m.end_task(problem, params, s, task, update, rng)
-            states.append(s)
-        return params, tuple(states)
-
-    def optimizers(self) -> dict[str, Optim]:
-        """All of theirs."""
-        return {prefix: o for m in self.methods for prefix, o in m.optimizers().items()}
-
-    def examples_stored(self, state: tuple[Any, ...]) -> int:
-        """The sum of theirs."""
-        return sum(m.examples_stored(s) for m, s in zip(self.methods, state, strict=True))
-
-    def stiffness(self, state: tuple[Any, ...]) -> tuple[float, str]:
-        """The stiffest of theirs."""
-        return max((m.stiffness(s) for m, s in zip(self.methods, state, strict=True)), key=lambda s: s[0])
-
-    def inspect(self, problem: Problem, params: Params, state: tuple[Any, ...], end: bool) -> dict[str, Any]:
-        """All of theirs; the later one where two share a name."""
-        shown: dict[str, Any] = {}
-        for m, s in zip(self.methods, state, strict=True):
-            shown |= m.inspect(problem, params, s, end)
-        return shown
-
-
 def check_choices(method: Method[Any]) -> None:
     """Raise ValueError where a field that is a choice among words holds none of them."""
     for name, hint in get_type_hints(type(method)).items():
@@ -283,21 +177,3 @@ def check_choices(method: Method[Any]) -> None:
             words = ", ".join(get_args(hint))
             kind = type(method).__name__
             raise ValueError(f"{kind}.{name} must be one of {words}, got {getattr(method, name)!r}")
-
-
-def chain(*methods: GradientMethod[Any]) -> GradientMethod[Any]:
-    """Combine gradient methods: `chain(Replay(...), EWC(...))`. One method alone is itself.
-
-    Raises:
-        ValueError: no method; two of a kind that need parameters under the same prefix.
-        TypeError: something that is not a GradientMethod (joint training cannot be combined).
-    """
-    if not methods:
-        raise ValueError("chain needs at least one method")
-    for m in methods:
-        if not isinstance(m, GradientMethod) or m.data != "task":
-            raise TypeError(f"chain combines gradient methods on the current task, got {m!r}")
-    prefixes = [p for m in methods for p in m.optimizers()]
-    if len(set(prefixes)) < len(prefixes):
-        raise ValueError(f"two methods of the chain add parameters under one prefix: {sorted(prefixes)}")
-    return methods[0] if len(methods) == 1 else Chain(methods)

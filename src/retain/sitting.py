@@ -14,9 +14,9 @@ import torch
 from torch import Tensor
 
 from retain import checkpoint
+from retain.combine import describe
 from retain.examples import Examples, Union
 from retain.learner import Learner
-from retain.methods import describe
 from retain.order import Order
 from retain.record import Clock, Record
 from retain.result import Result

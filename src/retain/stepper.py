@@ -62,6 +62,8 @@ class Stepper:
 
     def _build(self) -> None:
         for prefix, optim in {"": self.optim, **self.added}.items():
+            if not self.members(prefix):
+                raise ValueError(f"an optimiser for {prefix!r}, but the method added no entry under it")
             if isinstance(optim, Optim):
                 optimizer = optim.build([self.live[k] for k in self.members(prefix)])
             else:

@@ -16,15 +16,13 @@ def clone(a: Params, names: Iterable[str] | None = None) -> Params:
     return {k: a[k].detach().clone() for k in (a if names is None else names)}
 
 
-def add_pull(grads: Params, strength: float, weight: Params, params: Params, anchor: Params) -> Params:
-    """`grads + strength * weight * (params - anchor)`, in place, on the entries of `weight`.
+def add_pull(grads: Params, strength: float, weight: Params, params: Params, moment: Params) -> Params:
+    """`grads + strength * (weight * params - moment)`, in place, on the entries of `weight`.
 
-    The gradient of `strength / 2 * sum_i weight_i (params_i - anchor_i)^2`.
+    Tensor by tensor: what the first product has touched is still in the cache for the second.
     """
-    names = list(weight)
-    g = [grads[k] for k in names]
-    gap = torch._foreach_sub([params[k].detach() for k in names], [anchor[k] for k in names])
-    torch._foreach_addcmul_(g, [weight[k] for k in names], gap, value=strength)
+    for k, W in weight.items():
+        grads[k].addcmul_(W, params[k].detach(), value=strength).sub_(moment[k], alpha=strength)
     return grads
 
 

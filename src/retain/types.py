@@ -61,8 +61,10 @@ class Task:
     classes: tuple[int, ...]  # the labels that occur in it, ascending
 
     def for_method(self, hide: bool) -> Task:
-        """The same task without its test set, and without its number if `hide`."""
-        return replace(self, test=None, index=HIDDEN if hide else self.index)
+        """The same task without its test set, and without its number and name if `hide`."""
+        if hide:
+            return replace(self, test=None, index=HIDDEN, name="")
+        return replace(self, test=None)
 
 
 class Spec(NamedTuple):

@@ -17,7 +17,8 @@ import pytest
 from retain.cli import demo
 from retain.cli.list import DATA
 from retain.cli.main import COMMANDS, main
-from retain.methods import describe, discover
+from retain.combine import describe
+from retain.methods import discover
 from retain.streams import BUILDERS
 from retain.streams.sources import Data
 

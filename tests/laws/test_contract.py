@@ -27,9 +27,9 @@ from tests.laws.toy import (
 from torch import Generator, Tensor, nn
 
 from retain import GEM, GradientMethod, Learner, Optim, Replay, Stream, batches, run
+from retain.combine import Chain, describe
 from retain.examples import Examples
-from retain.method import Chain
-from retain.methods import describe, discover
+from retain.methods import discover
 from retain.types import HIDDEN, Batch, Params, Problem, Task
 
 each_method = pytest.mark.parametrize("name", METHODS)

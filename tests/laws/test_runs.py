@@ -40,8 +40,8 @@ from retain import (
     checkpoint,
     run,
 )  # fmt: skip
+from retain.combine import Chain
 from retain.examples import Examples
-from retain.method import Chain
 from retain.methods import discover
 from retain.sitting import CHECKPOINT
 from retain.streams import build

@@ -30,9 +30,9 @@ def two(values: tuple[float, float]) -> Params:
 
 
 def merged(parts: list[tuple[Params, Params]]) -> Quadratic:
-    q = Quadratic(*parts[0], 0.0)
+    q = Quadratic.around(*parts[0])
     for F, anchor in parts[1:]:
-        q = q.plus(F, anchor)
+        q = q.plus(Quadratic.around(F, anchor))
     return q
 
 
@@ -59,14 +59,15 @@ def test_a_merged_penalty_is_the_sum_of_the_separate_ones(
     found = q.pull(lam, p, g)
     for k, e in zip(p, expected, strict=True):
         assert float((found[k] - 0.5 - e).abs()) <= 1e-12 * (1 + lam) * size
-    assert all(bool(t.isfinite().all()) for t in (*q.weight.values(), *q.anchor.values()))
+    assert all(bool(t.isfinite().all()) for t in (*q.weight.values(), *q.moment.values()))
 
 
 def test_entries_that_nothing_guards_stay_unguarded() -> None:
     zero, one = two((0.0, 0.0)), two((0.0, 2.0))
-    q = Quadratic(zero, two((1.0, 1.0)), 0.0).plus(zero, two((5.0, 5.0))).plus(one, two((7.0, 3.0)))
-    assert float(q.weight["a"]) == 0 and float(q.weight["b"]) == 2 and float(q.anchor["b"]) == 3
-    assert q.constant == 0.0 and q.value(two((99.0, 3.0))) == 0.0 and q.largest() == 2.0
+    q = merged([(zero, two((1.0, 1.0))), (zero, two((5.0, 5.0))), (one, two((7.0, 3.0)))])
+    assert float(q.weight["a"]) == float(q.moment["a"]) == 0
+    assert float(q.weight["b"]) == 2 and float(q.moment["b"]) == 6 and q.constant == 18
+    assert q.value(two((99.0, 3.0))) == 0.0 and q.largest() == 2.0
     g = q.pull(1e9, two((99.0, 3.0)), two((0.25, 0.25)))
     assert float(g["a"]) == float(g["b"]) == 0.25
     moved = q.proximal_step(1e9, two((99.0, 4.0)), {"a": 0.1, "b": 0.1})
@@ -75,7 +76,7 @@ def test_entries_that_nothing_guards_stay_unguarded() -> None:
 
 @given(st.floats(0, 1e4), places, places, st.floats(1e-4, 10), st.floats(0, 1e4))
 def test_a_proximal_step_is_the_argmin(F: float, a: float, p: float, lr: float, lam: float) -> None:
-    q = Quadratic({"a": torch.tensor([F], dtype=F64)}, {"a": torch.tensor([a], dtype=F64)}, 0.0)
+    q = Quadratic.around({"a": torch.tensor([F], dtype=F64)}, {"a": torch.tensor([a], dtype=F64)})
     moved = float(q.proximal_step(lam, {"a": torch.tensor([p], dtype=F64)}, {"a": lr})["a"])
 
     def objective(z: float) -> float:
@@ -87,7 +88,7 @@ def test_a_proximal_step_is_the_argmin(F: float, a: float, p: float, lr: float, 
 
 
 def test_a_proximal_step_with_its_own_rate_for_each_entry() -> None:
-    q = Quadratic(two((2.0, 2.0)), two((0.0, 0.0)), 0.0)
+    q = Quadratic.around(two((2.0, 2.0)), two((0.0, 0.0)))
     moved = q.proximal_step(3.0, two((1.0, 1.0)), {"a": 0.1, "b": 0.5})
     assert float(moved["a"]) == pytest.approx(1 / 1.6) and float(moved["b"]) == pytest.approx(1 / 4)
 
@@ -151,7 +152,8 @@ def test_online_ewc_is_one_penalty_around_the_latest_weights() -> None:
         expected = {k: 0.5 * expected[k] + F[k] if expected else F[k] for k in F}
         for k in F:
             torch.testing.assert_close(one.state.penalty.weight[k], expected[k])
-            assert torch.equal(one.state.penalty.anchor[k], one.params[k])
+            anchored = one.state.penalty.weight[k] * one.params[k]
+            assert torch.equal(one.state.penalty.moment[k], anchored)
 
 
 def test_ewc_on_the_validation_split() -> None:

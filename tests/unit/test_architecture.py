@@ -17,7 +17,7 @@ FLOORS = {
     1: "metrics result projection curvature memory models streams optim checkpoint",
     2: "method report problem",
     3: "methods stepper divergence order",  # the last three are parts of the learner and the loop
-    4: "learner",
+    4: "learner combine",
     5: "run record sitting",
     6: "compare experiment vault integrations",
     7: "cli demo",

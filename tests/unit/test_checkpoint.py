@@ -111,7 +111,7 @@ class Loud(NamedTuple):
     a: int
 
 
-class Sly(tuple):  # type: ignore[type-arg]
+class Sly(tuple[Any, ...]):
     """A tuple with a constructor of its own: nothing that a file may call."""
 
     def __new__(cls, *args: Any) -> Sly:

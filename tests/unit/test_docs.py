@@ -9,7 +9,9 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 PAGES = [ROOT / "README.md", ROOT / "CHANGELOG.md", *sorted((ROOT / "docs").glob("*.md"))]
-RUN = [p for p in PAGES if p.name != "architecture.md"]  # its one block is the shape of an interface, not code
+RUN = [
+    p for p in PAGES if p.name != "architecture.md"
+]  # its one block is the shape of an interface, not code
 
 
 @pytest.mark.parametrize("page", RUN, ids=lambda p: p.name)

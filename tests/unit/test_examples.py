@@ -1,27 +1,30 @@
 """Examples and Union against slow twins that read one example at a time."""
 
 from dataclasses import replace
+from typing import Any
 
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from torch import Tensor
 
 from retain.examples import Examples, Union
+from retain.streams import permuted
 
 
-def made(seed, n=9, dtype=torch.uint8, **how):
+def made(seed: int, n: int = 9, dtype: torch.dtype = torch.uint8, **how: Any) -> Examples:
     rng = torch.Generator().manual_seed(seed)
     x = torch.randint(0, 256, (n, 2, 3), generator=rng)
     x = x.to(dtype) if dtype == torch.uint8 else x / 7 - 11
     return Examples(x, torch.randint(0, 5, (n,), generator=rng), **how)
 
 
-def turn(x):
+def turn(x: Tensor) -> Tensor:
     return x.flip(2)
 
 
-def one_by_one(e, index):
+def one_by_one(e: Examples, index: Tensor) -> tuple[Tensor, Tensor]:
     """The slow twin: Python numbers, one example after the other."""
     xs, ys = [], []
     for i in index.tolist():
@@ -116,6 +119,19 @@ def test_a_union_reads_each_part_in_its_own_way(hows, data):
     assert torch.equal(union.labels(index), y)
     assert union.part_of(index).tolist() == [place[j][0] for j in index.tolist()]
     assert union.shape == parts[0].shape
+
+
+def test_union_of_tasks_equals_each_in_its_own_way():
+    stream = permuted(tasks=3, samples=20)
+    parts = [t.train for t in stream if isinstance(t.train, Examples)]
+    assert len(parts) == 3
+    union = Union(tuple(parts))
+    index = torch.randperm(60, generator=torch.Generator().manual_seed(0))
+    x, y = union.batch(index)
+    for k, task in enumerate(stream):
+        own = index // 20 == k
+        wanted = task.train.batch(index[own] - 20 * k)
+        assert torch.equal(x[own], wanted[0]) and torch.equal(y[own], wanted[1])
 
 
 def test_union_range_only_where_all_agree():

@@ -1,33 +1,39 @@
 """What a stream refuses, and anybody's own arrays and datasets."""
 
 import json
+from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from numpy.typing import NDArray
 from torch.utils.data import TensorDataset
 
 from retain.examples import Examples, Union
 from retain.streams import Stream, build
 from retain.types import HIDDEN, Task
 
+Four = tuple[NDArray[Any], NDArray[Any], NDArray[Any], NDArray[Any]]  # x, y, test x, test y
 
-def contents(stream):
+
+def contents(stream: Stream) -> tuple[list[str], list[tuple[bytes, list[int]]]]:
     """All that a stream gives, as bytes."""
     parts = [p for t in stream for p in (t.train, t.test, t.validation) if p is not None]
     read = [part.batch(torch.arange(len(part))) for part in parts]
     return [t.name for t in stream], [(x.numpy().tobytes(), y.tolist()) for x, y in read]
 
 
-def rows(examples):
+def rows(examples: Examples | Union | None) -> set[int]:
+    assert isinstance(examples, Examples) and examples.rows is not None
     return set(examples.rows.tolist())
 
 
 # --- refusals -----------------------------------------------------------------------------------
 
-REFUSED = [
+REFUSED: list[tuple[dict[str, Any], str]] = [
     ({"name": "permutted"}, "did you mean 'permuted'"),
     ({"name": "permuted", "taks": 3}, "did you mean 'tasks'.*it has data, folder, tasks"),
     ({"name": "permuted", "noise": 0.1}, "no option 'noise'"),
@@ -77,21 +83,26 @@ def test_a_wrong_option_is_refused_with_the_rule(config, message):
 # --- anybody's data -----------------------------------------------------------------------------
 
 
-def arrays(seed=0, n=6, m=4, shape=(3,), labels=(0, 1)):
+def arrays(
+    seed: int = 0, n: int = 6, m: int = 4, shape: tuple[int, ...] = (3,), labels: tuple[int, ...] = (0, 1)
+) -> Four:
     rng = np.random.default_rng(seed)
-    y = lambda k: np.array([labels[i % len(labels)] for i in range(k)])  # noqa: E731
-    return rng.normal(size=(n, *shape)), y(n), rng.normal(size=(m, *shape)), y(m)
+    y, yt = (np.array([labels[i % len(labels)] for i in range(k)]) for k in (n, m))
+    return rng.normal(size=(n, *shape)), y, rng.normal(size=(m, *shape)), yt
 
 
 def test_arrays_keep_their_values():
     a, b = arrays(0), arrays(1, labels=(2, 0))
-    stream = Stream.from_arrays([a, tuple(map(torch.tensor, b))], names=["one", "two"])
+    x, y, xt, yt = map(torch.tensor, b)
+    stream = Stream.from_arrays([a, (x, y, xt, yt)], names=["one", "two"])
     assert len(stream) == 2 and stream.num_classes == 3 and stream.shape == (3,) and stream.range is None
-    for task, (x, y, xt, yt) in zip(stream, (a, b), strict=True):
+    for task, own in zip(stream, (a, b), strict=True):
+        assert task.test is not None
+        x, y, xt, yt = map(torch.tensor, own)
         got = task.train.batch(torch.arange(6)), task.test.batch(torch.arange(4))
         assert got[0][0].dtype == torch.float32
-        assert torch.equal(got[0][0], torch.tensor(x).float()) and got[0][1].tolist() == y.tolist()
-        assert torch.equal(got[1][0], torch.tensor(xt).float()) and got[1][1].tolist() == yt.tolist()
+        assert torch.equal(got[0][0], x.float()) and got[0][1].tolist() == y.tolist()
+        assert torch.equal(got[1][0], xt.float()) and got[1][1].tolist() == yt.tolist()
     assert [t.name for t in stream] == ["one", "two"] and [t.classes for t in stream] == [(0, 1), (0, 2)]
     assert (stream.scenario, stream.classes) == ("domain", "all")
     assert json.loads(json.dumps(stream[1:].config))["only"] == [1]
@@ -100,7 +111,8 @@ def test_arrays_keep_their_values():
 def test_uint8_is_kept_and_read_in_0_1():
     x, y = np.arange(256, dtype=np.uint8).reshape(32, 8), np.arange(32) % 4
     stream = Stream.from_arrays([(x, y, x, y)], scenario="class", classes="seen")
-    assert stream[0].train.x.dtype == torch.uint8 and stream.range == (0.0, 1.0)
+    train = stream[0].train
+    assert isinstance(train, Examples) and train.x.dtype == torch.uint8 and stream.range == (0.0, 1.0)
     assert torch.equal(stream[0].train.batch(torch.arange(32))[0], torch.tensor(x) / 255)
     assert (stream.scenario, stream.classes, stream.num_classes) == ("class", "seen", 4)
 
@@ -124,26 +136,30 @@ def test_validation_of_own_arrays_is_disjoint_and_seeded():
     x, y = np.arange(40.0).reshape(20, 2), np.zeros(20, dtype=int)
     stream = Stream.from_arrays([(x, y, x, y), (x, y, x, y)], validation=5, seed=1)
     for task in stream:
-        assert len(task.validation) == 5 and len(task.train) == 15
+        assert task.validation is not None and len(task.validation) == 5 and len(task.train) == 15
         assert rows(task.train) | rows(task.validation) == set(range(20))
     again = Stream.from_arrays([(x, y, x, y), (x, y, x, y)], validation=5, seed=1)
     assert contents(again) == contents(stream)
     assert rows(stream[0].validation) != rows(stream[1].validation)
 
 
+def dataset(x: NDArray[Any], y: NDArray[Any]) -> TensorDataset:
+    return TensorDataset(torch.tensor(x).float(), torch.tensor(y))
+
+
+def pairs(x: NDArray[Any], y: NDArray[Any]) -> list[tuple[NDArray[Any], int]]:
+    return [(row, int(label)) for row, label in zip(x, y, strict=True)]
+
+
 def test_from_datasets_equals_from_arrays():
     a, b = arrays(0), arrays(1)
-    sets = [
-        tuple(TensorDataset(torch.tensor(x).float(), torch.tensor(y)) for x, y in (t[:2], t[2:]))
-        for t in (a, b)
-    ]
+    sets = [(dataset(x, y), dataset(xt, yt)) for x, y, xt, yt in (a, b)]
     assert contents(Stream.from_datasets(sets, validation=2)) == contents(
         Stream.from_arrays([a, b], validation=2)
     )
-    plain = [
-        [(x, int(label)) for x, label in zip(*t, strict=True)] for t in (a[:2], a[2:])
-    ]  # any sequence of pairs
-    assert contents(Stream.from_datasets([tuple(plain)])) == contents(Stream.from_arrays([a]))
+    x, y, xt, yt = a
+    plain = pairs(x, y), pairs(xt, yt)  # any sequence of pairs
+    assert contents(Stream.from_datasets([plain])) == contents(Stream.from_arrays([a]))
 
 
 @pytest.mark.parametrize(
@@ -166,17 +182,18 @@ def test_items_that_are_not_pairs_are_refused(item, message):
 
 def test_large_finite_numbers_are_fine():
     x, y = np.full((4, 8), 3e38), np.arange(4) % 2  # their sum is not finite in float32
-    assert Stream.from_arrays([(x, y, x, y)])[0].train.x.isfinite().all()
+    train = Stream.from_arrays([(x, y, x, y)])[0].train
+    assert isinstance(train, Examples) and train.x.isfinite().all()
 
 
-def change(a, where, value):
-    a = list(a)
-    a[where] = value(a[where])
-    return tuple(a)
+def change(a: Four, where: int, value: Callable[[NDArray[Any]], Any]) -> Any:
+    parts = list(a)
+    parts[where] = value(parts[where])
+    return tuple(parts)
 
 
-def poison(number):
-    def f(x):
+def poison(number: float) -> Callable[[NDArray[Any]], NDArray[Any]]:
+    def f(x: NDArray[Any]) -> NDArray[Any]:
         x = x.copy()
         x.flat[x.size // 2] = number
         return x
@@ -184,7 +201,7 @@ def poison(number):
     return f
 
 
-WRONG = {
+WRONG: dict[str, tuple[tuple[int, ...], Callable[[NDArray[Any]], Any], str]] = {
     "nan": ((0, 2), poison(np.nan), "NaN or infinity"),
     "infinity": ((0, 2), poison(-np.inf), "NaN or infinity"),
     "too large for float32": ((0, 2), poison(1e300), "NaN or infinity .in torch.float32"),
@@ -221,17 +238,20 @@ def test_wrong_arrays_are_refused_by_task(what, task, n, data):
 
 
 def test_no_task_no_samples_wrong_names():
-    good, none = arrays(), tuple(a[:0] for a in arrays())
+    good = arrays()
+    x, y, xt, yt = good
+    none = x[:0], y[:0], xt[:0], yt[:0]
+    short: Any = good[:3]
     with pytest.raises(ValueError, match="no task"):
         Stream.from_arrays([])
     with pytest.raises(ValueError, match=r"task 1 \('b'\), train: no samples"):
         Stream.from_arrays([good, none], names=["a", "b"])
     with pytest.raises(ValueError, match=r"task 1.*test: no samples"):
-        Stream.from_arrays([good, (*good[:2], *none[2:])])
+        Stream.from_arrays([good, (x, y, xt[:0], yt[:0])])
     with pytest.raises(ValueError, match="1 names for 2 tasks"):
         Stream.from_arrays([good, good], names=["a"])
     with pytest.raises(ValueError, match="task 0: 3 arrays"):
-        Stream.from_arrays([good[:3]])
+        Stream.from_arrays([short])
     for validation in (-1, 6, 7):
         with pytest.raises(ValueError, match=r"task 0: validation must be from 0 to .*but one"):
             Stream.from_arrays([good], validation=validation)
@@ -239,7 +259,9 @@ def test_no_task_no_samples_wrong_names():
         Stream.from_arrays([good])[1:]
 
 
-def one(index=0, labels=(0, 1), classes=(0, 1), **how):
+def one(
+    index: int = 0, labels: tuple[int, ...] = (0, 1), classes: tuple[int, ...] = (0, 1), **how: Any
+) -> Task:
     e = Examples(torch.zeros(len(labels), 3), torch.tensor(labels))
     return Task(
         **{"index": index, "name": "t", "train": e, "test": e, "validation": None, "classes": classes, **how}
@@ -271,13 +293,17 @@ def test_a_task_that_is_not_fit_is_refused(task, message):
 
 
 def test_a_stream_that_is_not_fit_is_refused():
-    for how, message in (
+    fit: dict[str, Any] = {"name": "mine", "tasks": (one(),), "scenario": "domain", "num_classes": 2}
+    wrong: list[tuple[dict[str, Any], str]] = [
         ({"scenario": "online"}, "scenario must be one of"),
         ({"classes": "some"}, "classes one of"),
         ({"config": {"f": print}}, "JSON"),
         ({"tasks": (one(), one())}, "same index"),
         ({"tasks": ()}, "no task"),
-    ):
+    ]
+    for how, message in wrong:
         with pytest.raises(ValueError, match=message):
-            Stream(**{"name": "mine", "tasks": (one(),), "scenario": "domain", "num_classes": 2, **how})
-    assert len(Stream("mine", (one(), one(1, train=Union((one().train, one().train)))), "domain", 2)) == 2
+            Stream(**{**fit, **how})
+    a, b = one().train, one().train
+    assert isinstance(a, Examples) and isinstance(b, Examples)
+    assert len(Stream("mine", (one(), one(1, train=Union((a, b)))), "domain", 2)) == 2

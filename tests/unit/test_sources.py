@@ -6,6 +6,7 @@ import lzma
 import os
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -15,7 +16,7 @@ from hypothesis import strategies as st
 
 import retain
 from retain.streams import DataNotFound, load, permuted, sources
-from retain.streams.sources import DEBIAN, EMBEDDED, MOST, read_idx
+from retain.streams.sources import DEBIAN, EMBEDDED, MOST, Split, read_idx
 
 # Published with the data set (and used by torchvision and others), of the decompressed files.
 PUBLISHED_MD5 = {
@@ -24,12 +25,11 @@ PUBLISHED_MD5 = {
     "t10k-images-idx3-ubyte": "2646ac647ad5339dbf082846283269ea",
     "t10k-labels-idx1-ubyte": "27ae3e4e09519cfbb04c329615203637",
 }
-
-
+PACK: dict[str, Callable[[bytes], bytes]] = {"": bytes, ".gz": gzip.compress, ".xz": lzma.compress}
 HERE = {**os.environ, "PYTHONPATH": str(Path(retain.__file__).parents[1])}
 
 
-def idx(*shape, values=None, magic=None):
+def idx(*shape: int, values: bytes | None = None, magic: bytes | None = None) -> bytes:
     head = bytes([0, 0, 8, len(shape)]) if magic is None else magic
     size = 1
     for n in shape:
@@ -38,9 +38,11 @@ def idx(*shape, values=None, magic=None):
     return head + (bytes(i % 10 for i in range(size)) if values is None else values)
 
 
-def write_both(folder, n=12, suffix="", stems=("train", "t10k")):
+def write_both(
+    folder: Path, n: int = 12, suffix: str = "", stems: tuple[str, ...] = ("train", "t10k")
+) -> Path:
     folder.mkdir(parents=True, exist_ok=True)
-    pack = {"": bytes, ".gz": gzip.compress, ".xz": lzma.compress}[suffix]
+    pack = PACK[suffix]
     for stem in stems:
         (folder / f"{stem}-images-idx3-ubyte{suffix}").write_bytes(pack(idx(n, 28, 28)))
         (folder / f"{stem}-labels-idx1-ubyte{suffix}").write_bytes(pack(idx(n)))
@@ -60,7 +62,8 @@ def test_embedded_mnist_is_small_and_carries_its_licence():
 
 
 def test_mnist_is_what_the_files_say():
-    for split, stem, n in (("train", "train", 60_000), ("test", "t10k", 10_000)):
+    halves: list[tuple[Split, str, int]] = [("train", "train", 60_000), ("test", "t10k", 10_000)]
+    for split, stem, n in halves:
         x, y = load("mnist", split)
         assert x.shape == (n, 1, 28, 28) and x.dtype == torch.uint8
         assert y.shape == (n,) and y.dtype == torch.int64
@@ -166,9 +169,8 @@ BAD = {
 @pytest.mark.parametrize("suffix", ["", ".gz", ".xz"])
 @pytest.mark.parametrize("what", BAD)
 def test_a_bad_idx_file_is_refused_by_name(tmp_path, what, suffix):
-    pack = {"": bytes, ".gz": gzip.compress, ".xz": lzma.compress}[suffix]
     file = tmp_path / f"some-images{suffix}"
-    file.write_bytes(pack(BAD[what]))
+    file.write_bytes(PACK[suffix](BAD[what]))
     with pytest.raises(ValueError, match="some-images"):
         read_idx(file, 3)
 

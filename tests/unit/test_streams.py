@@ -9,6 +9,7 @@ import pickle
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any, TypeVar
 
 import numpy as np
 import pytest
@@ -17,14 +18,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import retain
-from retain.examples import Union
+from retain.examples import Examples, Union
 from retain.seeds import derive
 from retain.streams import BUILDERS, OPTIONS, Stream, build, load, noisy_clean, permuted, rotated, split
 from retain.streams.arrange import Pad, Permute, Rotate, Then, noisy
 from retain.streams.images import mean_and_sd
 from retain.types import HIDDEN
 
-SMALL = [
+Kind = TypeVar("Kind")
+SMALL: list[dict[str, Any]] = [
     {"name": "permuted", "tasks": 3, "samples": 60, "test_samples": 30, "validation": 20, "seed": 5},
     {"name": "permuted", "tasks": 2, "samples": 40, "test_samples": 30, "first": "plain", "pad": True},
     {"name": "rotated", "tasks": 3, "samples": 50, "test_samples": 30, "seed": 1, "max_angle": 90.0},
@@ -37,7 +39,16 @@ HERE = {**os.environ, "PYTHONPATH": str(Path(retain.__file__).parents[1])}
 small = pytest.mark.parametrize("config", SMALL, ids=lambda c: "-".join(map(str, c.values())))
 
 
-def contents(stream):
+def sure(kind: type[Kind], value: object) -> Kind:
+    assert isinstance(value, kind)
+    return value
+
+
+def arranged(kind: type[Kind], part: Examples | Union) -> Kind:
+    return sure(kind, sure(Examples, part).arrange)
+
+
+def contents(stream: Stream) -> list[tuple[Any, ...]]:
     """All that a stream gives, as bytes."""
     out = []
     for task in stream:
@@ -82,11 +93,8 @@ def test_iterating_twice_and_slicing_give_the_same(config):
     assert contents(stream) == contents(stream)
     part = stream[1:]
     assert isinstance(part, Stream) and list(part) == list(stream)[1:] and stream[-1] is part[-1]
-    assert (part.num_classes, part.scenario, part.classes) == (
-        stream.num_classes,
-        stream.scenario,
-        stream.classes,
-    )
+    kept = part.num_classes, part.scenario, part.classes
+    assert kept == (stream.num_classes, stream.scenario, stream.classes)
 
 
 @small
@@ -115,7 +123,7 @@ def test_labels_classes_shape_and_range(config):
             x, y = part.batch(torch.arange(len(part)))
             assert set(y.tolist()) <= set(task.classes) <= set(range(stream.num_classes))
             assert x.shape[1:] == stream.shape and y.dtype == torch.int64
-            low, high = stream.range
+            low, high = sure(tuple, stream.range)
             assert low - 1e-6 <= x.min() and x.max() <= high + 1e-6
             if not config.get("normalise"):
                 assert x.min() >= 0 and x.max() <= 1  # trap 15: in [0, 1] unless asked otherwise
@@ -125,14 +133,15 @@ def test_labels_classes_shape_and_range(config):
 @small
 def test_images_stay_uint8_where_they_lie(config):
     for task in build(config):
-        for part in (task.train, task.test):
+        for part in (sure(Examples, task.train), sure(Examples, task.test)):
             lying = part.materialise()
             assert lying.x.dtype == torch.uint8
             assert lying.x.untyped_storage().nbytes() == len(part) * math.prod(part.shape)
 
 
-def rows(examples):
-    return set(range(len(examples))) if examples.rows is None else set(examples.rows.tolist())
+def rows(part: Examples | Union | None) -> set[int]:
+    chosen = sure(Examples, part).rows
+    return set(range(len(sure(Examples, part)))) if chosen is None else set(chosen.tolist())
 
 
 @pytest.mark.parametrize("name", ["permuted", "rotated", "split"])
@@ -151,21 +160,23 @@ def test_validation_is_never_trained_on_in_any_task(name):
 def test_noisy_clean_validation_is_disjoint_too():
     noisy_task, clean = noisy_clean(validation=200, samples=1000, noise=0.0, seed=2)
     x_train, _ = load("mnist", "train")
-    held = {x.numpy().tobytes() for x in x_train[clean.validation.rows]}
-    assert held == {x.numpy().tobytes() for x in noisy_task.validation.x}  # noise 0: the images themselves
-    assert not held & {x.numpy().tobytes() for x in noisy_task.train.x}
+    held = {x.numpy().tobytes() for x in x_train[sure(Examples, clean.validation).rows]}
+    # noise 0: the images themselves
+    assert held == {x.numpy().tobytes() for x in sure(Examples, noisy_task.validation).x}
+    assert not held & {x.numpy().tobytes() for x in sure(Examples, noisy_task.train).x}
     assert not rows(clean.train) & rows(clean.validation)
 
 
 def test_test_images_are_the_test_set_and_fixed():
-    x_test = load("mnist", "test")[0]
-    x_train = load("mnist", "train")[0]
+    x_test, x_train = load("mnist", "test")[0], load("mnist", "train")[0]
     assert not {x.tobytes() for x in x_test.numpy()} & {x.tobytes() for x in x_train.numpy()}
     for stream in (permuted(tasks=2), rotated(tasks=2), split()):
-        assert all(t.test.x is x_test and t.train.x is x_train for t in stream)
-    assert all(len(t.test) == 10_000 for t in permuted(tasks=2))
+        assert all(sure(Examples, t.test).x is x_test for t in stream)
+        assert all(sure(Examples, t.train).x is x_train for t in stream)
+    assert all(len(sure(Examples, t.test)) == 10_000 for t in permuted(tasks=2))
     a, b = permuted(tasks=2, samples=10, test_samples=50), permuted(tasks=2, samples=99, test_samples=50)
-    assert [t.test.rows.tolist() for t in a] == [t.test.rows.tolist() for t in b]
+    chosen = [[sure(torch.Tensor, sure(Examples, t.test).rows).tolist() for t in stream] for stream in (a, b)]
+    assert chosen[0] == chosen[1]
 
 
 def test_samples_are_drawn_anew_for_each_task_and_differ_by_seed():
@@ -177,9 +188,8 @@ def test_samples_are_drawn_anew_for_each_task_and_differ_by_seed():
 
 
 def test_a_task_does_not_depend_on_how_many_there_are():
-    assert contents(permuted(tasks=2, samples=9, test_samples=9)) == contents(
-        permuted(tasks=4, samples=9, test_samples=9)[:2]
-    )
+    two, four = (permuted(tasks=k, samples=9, test_samples=9) for k in (2, 4))
+    assert contents(two) == contents(four[:2])
 
 
 # --- the builders -------------------------------------------------------------------------------
@@ -189,38 +199,41 @@ def test_permuted_moves_pixels_and_nothing_else():
     stream = permuted(tasks=3, samples=20)
     x, y = load("mnist", "train")
     for task in stream:
-        order, chosen = task.train.arrange.order, task.train.rows
+        train = sure(Examples, task.train)
+        order, chosen = arranged(Permute, train).order, sure(torch.Tensor, train.rows)
         assert sorted(order.tolist()) == list(range(784))
-        moved = task.train.materialise().x
+        moved = train.materialise().x
         for image, row in zip(moved[:3], chosen.tolist(), strict=False):  # the slow twin
             assert image.flatten().tolist() == [int(x[row].flatten()[p]) for p in order.tolist()]
         back = Permute(order.argsort())
-        assert torch.equal(back(moved), x[chosen]) and torch.equal(task.train.labels(), y[chosen])
-    orders = [t.train.arrange.order for t in stream]
+        assert torch.equal(back(moved), x[chosen]) and torch.equal(train.labels(), y[chosen])
+    orders = [arranged(Permute, t.train).order for t in stream]
     assert not any(torch.equal(a, b) for i, a in enumerate(orders) for b in orders[:i])
-    assert all(t.test.arrange is not None for t in stream)
+    assert all(sure(Examples, t.test).arrange is not None for t in stream)
 
 
 def test_permuted_first_task():
     x = load("mnist", "train")[0]
     plain = permuted(tasks=2, first="plain")
-    assert plain[0].train.arrange is None and plain[1].train.arrange is not None
-    assert torch.equal(plain[0].train.stored(torch.arange(5)), x[:5])
+    first, second = (sure(Examples, t.train) for t in plain)
+    assert first.arrange is None and second.arrange is not None
+    assert torch.equal(first.stored(torch.arange(5)), x[:5])
     fresh = permuted(tasks=2)
-    assert not torch.equal(fresh[0].train.arrange.order, torch.arange(784))
-    assert torch.equal(fresh[1].train.arrange.order, plain[1].train.arrange.order)
+    assert not torch.equal(arranged(Permute, fresh[0].train).order, torch.arange(784))
+    assert torch.equal(arranged(Permute, fresh[1].train).order, arranged(Permute, second).order)
 
 
 def test_padding_comes_first():
     stream = permuted(tasks=1, samples=4, pad=True, normalise=True)
     assert stream.shape == (1, 32, 32)
-    x = load("mnist", "train")[0][stream[0].train.rows]
+    train = sure(Examples, stream[0].train)
+    x = load("mnist", "train")[0][train.rows]
     padded = torch.zeros(4, 1, 32, 32, dtype=torch.uint8)
     padded[:, :, 2:30, 2:30] = x
-    arrange = stream[0].train.arrange
+    arrange = arranged(Then, train)
     assert torch.equal(arrange.first(x), padded)
-    back = Permute(arrange.second.order.argsort())
-    assert torch.equal(back(stream[0].train.materialise().x), padded)
+    back = Permute(sure(Permute, arrange.second).order.argsort())
+    assert torch.equal(back(train.materialise().x), padded)
 
 
 def test_normalise_gives_mean_0_and_sd_1_by_the_published_numbers():
@@ -230,12 +243,12 @@ def test_normalise_gives_mean_0_and_sd_1_by_the_published_numbers():
         stream = split(per_task=10, scenario="domain", pad=pad, normalise=True)
         x = stream[0].train.batch(torch.arange(0, 60_000, 7))[0]
         assert abs(x.mean()) < 0.01 and abs(x.std() - 1) < 0.01
-        mean, sd = stream[0].train.normalise
+        mean, sd = sure(tuple, sure(Examples, stream[0].train).normalise)
         assert stream.range == pytest.approx((-mean / sd, (1 - mean) / sd))
         assert stream.range == pytest.approx((x.min().item(), x.max().item()))
 
 
-def slowly_turned(image, degrees):
+def slowly_turned(image: list[list[float]], degrees: float) -> torch.Tensor:
     """The slow twin: for each pixel, four neighbours of where it comes from, in float64."""
     side = len(image)
     centre, turn = (side - 1) / 2, math.radians(degrees)
@@ -275,10 +288,11 @@ def test_rotation_of_a_batch_is_that_of_each_image():
 
 
 def test_rotated_draws_its_angles_from_the_seed():
-    angles = [t.train.arrange.degrees for t in rotated(tasks=40, samples=5, test_samples=5)]
+    angles = [arranged(Rotate, t.train).degrees for t in rotated(tasks=40, samples=5, test_samples=5)]
     assert 0 <= min(angles) < 30 and 150 < max(angles) < 180 and len(set(angles)) == 40
     assert angles != sorted(angles)
-    small = [t.train.arrange.degrees for t in rotated(tasks=40, samples=5, test_samples=5, max_angle=10)]
+    narrow = rotated(tasks=40, samples=5, test_samples=5, max_angle=10)
+    small = [arranged(Rotate, t.train).degrees for t in narrow]
     assert small == pytest.approx([a / 18 for a in angles])
 
 
@@ -295,7 +309,8 @@ def test_split_gives_each_class_to_one_task(scenario, per_task):
     seen = []
     for task in stream:
         given = [int(d) for d in task.name.split("/")]
-        chosen = torch.arange(60_000) if task.train.rows is None else task.train.rows
+        train = sure(Examples, task.train)
+        chosen = torch.arange(60_000) if train.rows is None else train.rows
         assert sorted(set(digits[chosen].tolist())) == sorted(given)
         expected = digits[chosen]
         if scenario == "domain":
@@ -304,7 +319,8 @@ def test_split_gives_each_class_to_one_task(scenario, per_task):
         assert task.classes == (tuple(range(per_task)) if scenario == "domain" else tuple(sorted(given)))
         seen += given
     assert sorted(seen) == list(range(10)) and seen != sorted(seen)
-    assert sum(len(t.train) for t in stream) == 60_000 and sum(len(t.test) for t in stream) == 10_000
+    assert sum(len(t.train) for t in stream) == 60_000
+    assert sum(len(sure(Examples, t.test)) for t in stream) == 10_000
 
 
 def test_split_orders():
@@ -315,9 +331,8 @@ def test_split_orders():
     assert split(class_order=[3, 1, 4, 0]).config["class_order"] == "3,1,4,0"
     orders = {tuple(t.name for t in split(class_order="random", seed=s)) for s in range(5)}
     assert len(orders) == 5
-    assert (
-        split(scenario="class").classes == "seen" and split(scenario="class", classes="all").classes == "all"
-    )
+    assert split(scenario="class").classes == "seen"
+    assert split(scenario="class", classes="all").classes == "all"
 
 
 def test_noise_is_uniform_clamped_and_drawn_once():
@@ -330,8 +345,9 @@ def test_noise_is_uniform_clamped_and_drawn_once():
     assert torch.equal(noisy(x, 0.0, rng), x)
     stream = noisy_clean(samples=30, test_samples=20)
     assert stream[0].name == "noisy" and stream[1].name == "clean"
-    assert torch.equal(stream[0].train.x, stream[0].train.batch(torch.arange(30))[0].mul(255).round().byte())
-    assert stream[0].train.x.data_ptr() == stream[:1][0].train.x.data_ptr()
+    train, sliced = sure(Examples, stream[0].train), sure(Examples, stream[:1][0].train)
+    assert torch.equal(train.x, train.batch(torch.arange(30))[0].mul(255).round().byte())
+    assert train.x.data_ptr() == sliced.x.data_ptr()
 
 
 def test_building_copies_no_images():
@@ -346,17 +362,6 @@ def test_building_copies_no_images():
     subprocess.run([sys.executable, "-c", code], check=True, env=HERE)
 
 
-def test_union_of_tasks_equals_each_in_its_own_way():
-    stream = permuted(tasks=3, samples=20)
-    union = Union(tuple(t.train for t in stream))
-    index = torch.randperm(60, generator=torch.Generator().manual_seed(0))
-    x, y = union.batch(index)
-    for k, task in enumerate(stream):
-        own = index // 20 == k
-        wanted = task.train.batch(index[own] - 20 * k)
-        assert torch.equal(x[own], wanted[0]) and torch.equal(y[own], wanted[1])
-
-
 def test_then_is_one_after_the_other():
     x = load("mnist", "train")[0][:5]
     assert torch.equal(Then(Pad(2), Rotate(90.0, 32))(x), torch.rot90(Pad(2)(x), 1, (2, 3)))
@@ -366,14 +371,10 @@ def test_every_option_is_described_and_every_builder_names_its_source():
     options = {p for b in BUILDERS.values() for p in inspect.signature(b).parameters}
     assert options == set(OPTIONS)
     for builder in BUILDERS.values():
-        assert "Args:" in builder.__doc__ and all(
-            p in builder.__doc__ for p in inspect.signature(builder).parameters
-        )
-    assert (
-        "Kirkpatrick" in permuted.__doc__
-        and "Lopez-Paz" in rotated.__doc__
-        and "lecture" in noisy_clean.__doc__
-    )
+        words = sure(str, builder.__doc__)
+        assert "Args:" in words and all(p in words for p in inspect.signature(builder).parameters)
+    for builder, source in ((permuted, "Kirkpatrick"), (rotated, "Lopez-Paz"), (noisy_clean, "lecture")):
+        assert source in sure(str, builder.__doc__)
 
 
 # --- seeds --------------------------------------------------------------------------------------

@@ -35,7 +35,7 @@ def test_a_clone_shares_no_memory_and_has_no_gradient() -> None:
 def test_add_pull_on_the_entries_of_weight_alone() -> None:
     g, p, a, W = some(0), some(1), some(2), {k: v.abs() for k, v in some(3).items() if k != "b"}
     expected = {k: g[k] + 0.3 * W[k] * (p[k] - a[k]) if k in W else g[k].clone() for k in g}
-    found = tree.add_pull(g, 0.3, W, p, a)
+    found = tree.add_pull(g, 0.3, W, p, {k: W[k] * a[k] for k in W})
     assert found is g
     for k in g:
         torch.testing.assert_close(found[k], expected[k])

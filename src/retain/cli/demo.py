@@ -14,9 +14,9 @@ from retain.cli.errors import FAILED, WrongUse
 from retain.cli.flags import Group, asks_for_help, help_of, parse
 from retain.cli.many import Options, name_failures, run_many
 from retain.cli.output import console
+from retain.combine import describe
 from retain.experiment import Experiment, Settings
 from retain.method import Method
-from retain.methods import describe
 from retain.methods.ewc import EWC
 from retain.methods.gem import GEM
 from retain.methods.generative_replay import GenerativeReplay

@@ -1,59 +1,72 @@
 """A sum of quadratic penalties is one quadratic, so many tasks cost no more than one.
 
-sum_k F_k (p - a_k)^2 = W (p - a)^2 + c  with  W = sum F_k,  a = sum F_k a_k / W  and a constant c.
+sum_k F_k (p - a_k)^2 = W p^2 - 2 m p + c  with  W = sum F_k,  m = sum F_k a_k,  c = sum F_k a_k^2.
+
+Kept as W, m and c, not as W and the mean anchor m / W: the sums are exact, an entry with F = 0 needs
+no care, and W p - m is one pass over memory less than W (p - a), in the one place where it counts.
 """
 
 from __future__ import annotations
 
 from typing import NamedTuple
 
-import torch
+from torch import Tensor
 
 from retain import tree
 from retain.types import Params
 
 
 class Quadratic(NamedTuple):
-    """W (p - a)^2 + c, summed over all entries."""
+    """W p^2 - 2 m p + c, summed over all entries."""
 
     weight: Params  # W >= 0
-    anchor: Params  # a; anything where W = 0
+    moment: Params  # m
     constant: float  # c >= 0, which moves no parameter but belongs to the value
 
-    def plus(self, weight: Params, anchor: Params) -> Quadratic:
-        """The same plus weight (p - anchor)^2, exactly; entries that nothing guards stay unguarded."""
-        c = self.constant
-        total, mean = {}, {}
-        for k, W in self.weight.items():
-            F, gap = weight[k], anchor[k] - self.anchor[k]
-            total[k] = W + F
-            share = torch.where(total[k] > 0, F / total[k], torch.ones_like(F))
-            mean[k] = self.anchor[k] + share * gap
-            c += float((W * share * gap.square()).sum(dtype=torch.float64))
-        return Quadratic(total, mean, c)
+    @classmethod
+    def around(cls, weight: Params, anchor: Params) -> Quadratic:
+        """weight (p - anchor)^2."""
+        moment = {k: W * anchor[k] for k, W in weight.items()}
+        return cls(weight, moment, sum(_sum64(W, anchor[k], anchor[k]) for k, W in weight.items()))
+
+    def plus(self, other: Quadratic) -> Quadratic:
+        """The sum of both."""
+        return Quadratic(
+            {k: W + other.weight[k] for k, W in self.weight.items()},
+            {k: m + other.moment[k] for k, m in self.moment.items()},
+            self.constant + other.constant,
+        )
 
     def value(self, params: Params) -> float:
-        """The penalty at params, without its factor lam / 2."""
-        parts = (
-            float((W * (params[k].detach() - self.anchor[k]).square()).sum(dtype=torch.float64))
-            for k, W in self.weight.items()
-        )
-        return sum(parts) + self.constant
+        """The penalty at params, without its factor lam / 2; summed in float64."""
+        found = self.constant
+        for k, W in self.weight.items():
+            p = params[k].detach()
+            found += _sum64(W, p, p) - 2 * _sum64(self.moment[k], p)
+        return found
 
     def pull(self, strength: float, params: Params, grads: Params) -> Params:
-        """`grads` plus the gradient of strength / 2 times the penalty, in place."""
-        return tree.add_pull(grads, strength, self.weight, params, self.anchor)
+        """`grads` plus strength (W p - m), the gradient of strength / 2 times the penalty, in place."""
+        return tree.add_pull(grads, strength, self.weight, params, self.moment)
 
     def proximal_step(self, strength: float, params: Params, lr: dict[str, float]) -> Params:
-        """argmin_q of strength / 2 W (q - a)^2 + (q - p)^2 / (2 lr), in place: stable for any strength.
+        """argmin_q of strength / 2 (W q^2 - 2 m q) + (q - p)^2 / (2 lr), in place: stable for any strength.
 
         (Parikh & Boyd 2014, section 6.1.1.)
         """
         for k, W in self.weight.items():
-            s = lr[k] * strength * W
-            params[k].copy_((params[k] + s * self.anchor[k]) / (1 + s))
+            s = lr[k] * strength
+            params[k].copy_((params[k] + s * self.moment[k]) / (1 + s * W))
         return params
 
     def largest(self) -> float:
         """max W."""
         return max((float(W.max()) for W in self.weight.values()), default=0.0)
+
+
+def _sum64(*factors: Tensor) -> float:
+    """Sum over all entries of the product of tensors, in float64."""
+    product = factors[0].double()
+    for f in factors[1:]:
+        product = product * f
+    return float(product.sum())

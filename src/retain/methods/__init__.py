@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import dataclasses
 import importlib
 import inspect
 import pkgutil
 from typing import Any
 
-from retain.method import Chain, Method
+from retain.method import Method
 
 
 def discover() -> dict[str, type[Method[Any]]]:
@@ -31,16 +30,3 @@ def discover() -> dict[str, type[Method[Any]]]:
             )
         found[module.replace("_", "-")] = own[0]
     return found
-
-
-def describe(method: Method[Any]) -> dict[str, Any]:
-    """Name and hyper-parameters, JSON-able."""
-    if isinstance(method, Chain):
-        return {"name": "chain", "methods": [describe(m) for m in method.methods]}
-    names = {kind: name for name, kind in discover().items()}
-    plain: dict[str, Any] = {}
-    if dataclasses.is_dataclass(method):
-        for f in dataclasses.fields(method):
-            value = getattr(method, f.name)
-            plain[f.name] = list(value) if isinstance(value, tuple) else value
-    return {"name": names.get(type(method), type(method).__name__), **plain}

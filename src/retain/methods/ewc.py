@@ -38,10 +38,6 @@ class EWC(GradientMethod[State]):
     paper: ClassVar[str] = (
         "Kirkpatrick et al. 2017, arXiv:1612.00796; online: Schwarz et al. 2018, arXiv:1805.06370"
     )
-    remedy: ClassVar[str] = (
-        "lower lam (--lam) or the learning rate (--lr), or take the penalty as a proximal step "
-        "(proximal=True, --proximal), which is stable for every lam"
-    )
 
     lam: float = 10.0  # strength of the guard, >= 0
     labels: Labels = "exact"  # the Fisher's expectation over labels: exact, sampled, or true labels
@@ -94,14 +90,20 @@ class EWC(GradientMethod[State]):
         here = tree.clone(params, problem.spec.names)
         past = state.penalty
         if past is None:
-            return params, State(Quadratic(F, here, 0.0))
+            return params, State(Quadratic.around(F, here))
         if self.online:
             decayed = {k: self.gamma * past.weight[k] + F[k] for k in F}
-            return params, State(Quadratic(decayed, here, 0.0))
-        return params, State(past.plus(F, here))
+            return params, State(Quadratic.around(decayed, here))
+        return params, State(past.plus(Quadratic.around(F, here)))
 
     def stiffness(self, state: State) -> tuple[float, str]:
         """lam max F; the proximal form adds nothing to the loss."""
         if state.penalty is None or self.proximal:
             return 0.0, ""
         return self.lam * state.penalty.largest(), "lam * max F"
+
+    @property
+    def remedy(self) -> str:
+        """A weaker guard, or the form that cannot diverge."""
+        proximal = "take the penalty as a proximal step (proximal=True, --proximal), stable for every lam"
+        return f"lower lam (--lam) or the learning rate (--lr), or {proximal}"

@@ -31,7 +31,6 @@ class L2(GradientMethod[State]):
     """
 
     paper: ClassVar[str] = "Kirkpatrick et al. 2017, arXiv:1612.00796, figure 2A (the L2 line)"
-    remedy: ClassVar[str] = "lower lam (--lam) or the learning rate (--lr)"
 
     lam: float = 1.0  # strength of the pull to each old task's weights, >= 0
 
@@ -53,11 +52,16 @@ class L2(GradientMethod[State]):
         """Guard theta_k from now on."""
         here = tree.clone(params, problem.spec.names)
         ones = {k: torch.ones_like(p) for k, p in here.items()}
-        past = state.penalty
-        return params, State(Quadratic(ones, here, 0.0) if past is None else past.plus(ones, here))
+        new = Quadratic.around(ones, here)
+        return params, State(new if state.penalty is None else state.penalty.plus(new))
 
     def stiffness(self, state: State) -> tuple[float, str]:
         """lam times the number of tasks guarded."""
         if state.penalty is None:
             return 0.0, ""
         return self.lam * state.penalty.largest(), "lam * tasks"
+
+    @property
+    def remedy(self) -> str:
+        """A weaker pull."""
+        return "lower lam (--lam) or the learning rate (--lr)"
