@@ -1,4 +1,4 @@
-"""Published recipes land where their authors say. Bands are for the mean over seeds; see README for three seeds."""
+"""Published recipes land where their authors say. Bands are for the mean of three seeds."""
 
 from __future__ import annotations
 
@@ -13,6 +13,11 @@ from retain.result import Result
 
 def run(stream: str, method: str, hyper: dict[str, Any], **settings: Any) -> Result:
     return Experiment(stream, discover()[method](**hyper), Settings(curve_every=0, **settings)).run()
+
+
+def mean(fractions: list[float]) -> float:
+    """In percent."""
+    return 100 * sum(fractions) / len(fractions)
 
 
 def last_row(results: list[Result]) -> list[float]:
@@ -46,16 +51,19 @@ def test_plain_sgd_on_three_permuted_tasks() -> None:
 PERMUTATIONS = {"tasks": 20, "samples": 1000, "hidden": (100, 100), "init": "xavier", "batch_size": 10}
 
 
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(400)
 def test_gem_and_single_on_twenty_permutations() -> None:
-    gem = run("permuted", "gem", {"memory_per_task": 256, "margin": 0.5}, lr=0.1, **PERMUTATIONS)
-    single = run("permuted", "naive", {}, lr=0.03, **PERMUTATIONS)
-    assert gem.bwt is not None and single.bwt is not None
-    assert 81 <= 100 * gem.acc <= 84.5
-    assert -1 <= 100 * gem.bwt <= 5
-    assert 56 <= 100 * single.acc <= 65
-    assert -25 <= 100 * single.bwt <= -15
-    assert 100 * (gem.acc - single.acc) >= 17
+    few = {**PERMUTATIONS, "test_samples": 2000}
+    guarded = {"memory_per_task": 256, "margin": 0.5}
+    gem = [run("permuted", "gem", guarded, lr=0.1, seed=seed, **few) for seed in range(3)]
+    single = [run("permuted", "naive", {}, lr=0.03, seed=seed, **few) for seed in range(3)]
+    gem_acc, gem_bwt = mean([r.acc for r in gem]), mean([r.bwt or 0.0 for r in gem])
+    single_acc, single_bwt = mean([r.acc for r in single]), mean([r.bwt or 0.0 for r in single])
+    assert 81 <= gem_acc <= 84.5
+    assert -1 <= gem_bwt <= 5
+    assert 56 <= single_acc <= 65
+    assert -25 <= single_bwt <= -15
+    assert gem_acc - single_acc >= 17
 
 
 # Hung-yi Lee, Life Long Learning: 3 layers of 50; noisy 90 -> 80 %, clean 96 % before it is learned. No optimiser is

@@ -20,9 +20,9 @@ import torch.nn.functional as nnf
 from torch import Generator, Tensor
 from torch.func import grad, vmap
 
-from retain.curvature.layers import CHECKED, covered, deltas, parameters_of, per_example, shares_weights
+from retain.curvature.layers import CHECKED, at_home, covered, deltas, full_name, per_example, shares_weights
 from retain.examples import Examples, Union
-from retain.types import Params, Problem, among
+from retain.types import Params, Problem, probabilities
 
 Labels = Literal["exact", "sampled", "true"]
 
@@ -88,11 +88,11 @@ def _add_squares(
     rng: Generator, layers: tuple[str, ...], total: Params,
 ) -> None:  # fmt: skip
     """Add the weighted squares of every single-example gradient to `total`."""
-    home = parameters_of(layers, problem.spec.names)
+    home = at_home(layers, problem.spec.names)
     rest = [k for k in problem.spec.names if k not in home]
     logits, traced = problem.trace(params, x, tasks)
     traced = {k: traced[k] for k in layers}
-    p = among(logits.detach(), problem.allowed(tasks)).softmax(1)
+    p = probabilities(logits.detach(), problem.allowed(tasks))
     square = {k: torch.zeros_like(t.output) for k, t in traced.items() if not shares_weights(t)}
     for v, weight in _directions(p, y, labels, rng):
         for name, delta in deltas(logits, traced, v.to(logits), keep=True).items():
@@ -101,21 +101,16 @@ def _add_squares(
                 square[name].addcmul_(delta * delta, weight[:, None])
                 continue
             for i, g in enumerate(per_example(traced[name], delta)):
-                if (full := _name(name, i)) in home:
+                if (full := full_name(name, i)) in home:
                     total[full] += torch.einsum("n...,n->...", g * g, weight)
         if rest:
             for k, g in _per_example_by_vmap(problem, params, x, tasks, v, rest).items():
                 total[k] += torch.einsum("n...,n->...", g * g, weight)
     for name, d2 in square.items():
-        if (full := _name(name, 0)) in home:
+        if (full := full_name(name, 0)) in home:
             total[full].addmm_(d2.T, traced[name].input ** 2)
-        if (full := _name(name, 1)) in home:
+        if (full := full_name(name, 1)) in home:
             total[full] += d2.sum(0)
-
-
-def _name(layer: str, i: int) -> str:
-    kind = ("weight", "bias")[i]
-    return f"{layer}.{kind}" if layer else kind
 
 
 def _per_example_by_vmap(

@@ -14,7 +14,8 @@ import torch.nn.functional as nnf
 from torch import Tensor, nn
 from torch.nn.grad import conv2d_weight
 
-from retain.types import Batch, Layer, Params, Problem, among
+from retain import tree
+from retain.types import Batch, Layer, Params, Problem, probabilities
 
 CHECKED = 64  # examples on which it is checked that a layer's gradients are what they are taken for
 
@@ -31,16 +32,22 @@ def deltas(logits: Tensor, layers: dict[str, Layer], grad: Tensor, keep: bool = 
     }
 
 
-def gradient(layer: Layer, delta: Tensor, rows: slice) -> tuple[Tensor, Tensor]:
-    """Weight and bias gradient of a layer, summed over the examples in `rows`."""
+def write_gradient(
+    layer: Layer, delta: Tensor, rows: slice, weight: Tensor | None, bias: Tensor | None
+) -> None:
+    """Write a layer's gradient, summed over the examples in `rows`, into these two, where given."""
     x, d = layer.input[rows], delta[rows]
     if layer.kind == "linear":
         x, d = x.flatten(0, -2), d.flatten(0, -2)
-        return d.T @ x, d.sum(0)
-    m = layer.module
-    assert isinstance(m, nn.Conv2d)
-    weight = conv2d_weight(x, m.weight.shape, d, m.stride, m.padding, m.dilation, m.groups)
-    return weight, d.sum((0, 2, 3))
+    if weight is not None:
+        if layer.kind == "linear":
+            torch.mm(d.T, x, out=weight)
+        else:
+            m = layer.module
+            assert isinstance(m, nn.Conv2d)
+            weight.copy_(conv2d_weight(x, m.weight.shape, d, m.stride, m.padding, m.dilation, m.groups))
+    if bias is not None:
+        torch.sum(d, (0,) if layer.kind == "linear" else (0, 2, 3), out=bias)
 
 
 def per_example(layer: Layer, delta: Tensor) -> tuple[Tensor, Tensor]:
@@ -93,24 +100,24 @@ def _fits(name: str, layer: Layer, delta: Tensor, expected: dict[str, Tensor | N
         m.groups != 1 or isinstance(m.padding, str) or m.padding_mode != "zeros"
     ):
         return False
-    for kind, ours in zip(("weight", "bias"), gradient(layer, delta, slice(None)), strict=True):
-        theirs = expected.get(f"{name}.{kind}" if name else kind)
-        if theirs is None:
-            continue
-        if not torch.allclose(ours, theirs, rtol=1e-3, atol=1e-4 * float(theirs.abs().max())):
-            return False
-    return True
+    theirs = [expected.get(full_name(name, i)) for i in (0, 1)]
+    ours = [None if t is None else torch.zeros_like(t) for t in theirs]
+    write_gradient(layer, delta, slice(None), *ours)
+    return all(
+        a is None or b is None or torch.allclose(a, b, rtol=1e-3, atol=1e-4 * float(b.abs().max()))
+        for a, b in zip(ours, theirs, strict=True)
+    )
 
 
-def parameters_of(layers: Sequence[str], names: Sequence[str]) -> dict[str, tuple[str, int]]:
-    """For each covered parameter its layer's name, and 0 for the weight or 1 for the bias."""
-    found = {}
-    for layer in layers:
-        for i, kind in enumerate(("weight", "bias")):
-            full = f"{layer}.{kind}" if layer else kind
-            if full in names:
-                found[full] = (layer, i)
-    return found
+def full_name(layer: str, i: int) -> str:
+    """Of a layer's weight (0) or bias (1) in the network's state_dict."""
+    kind = ("weight", "bias")[i]
+    return f"{layer}.{kind}" if layer else kind
+
+
+def at_home(layers: Sequence[str], names: Sequence[str]) -> set[str]:
+    """Those of the named parameters that belong to the layers."""
+    return {full_name(layer, i) for layer in layers for i in (0, 1)} & set(names)
 
 
 def group_gradients(
@@ -122,24 +129,20 @@ def group_gradients(
     every parameter of `spec.names`; otherwise one pass a group. In evaluation mode.
     """
     names = problem.spec.names
-    home = parameters_of(layers, names)
-    if len(home) < len(names):
+    if len(at_home(layers, names)) < len(names):
         return torch.stack([_one_group(problem, params, batch, g) for g in groups])
     logits, traced = problem.trace(params, batch.x, batch.task)
     share = torch.empty(len(batch.y), dtype=logits.dtype, device=logits.device)
     for g in groups:
         share[g] = 1 / (g.stop - g.start)
-    p = among(logits.detach(), problem.allowed(batch.task)).softmax(1)
+    p = probabilities(logits.detach(), problem.allowed(batch.task))
     target = nnf.one_hot(batch.y, p.shape[1]) if batch.y.dim() == 1 else batch.y
     delta = deltas(logits, {k: traced[k] for k in layers}, (p - target) * share[:, None])
-    G = torch.empty(
-        len(groups), sum(params[n].numel() for n in names), dtype=logits.dtype, device=logits.device
-    )
+    G = logits.new_empty(len(groups), sum(params[n].numel() for n in names))
     for row, g in zip(G, groups, strict=True):
-        parts = {k: gradient(traced[k], delta[k], g) for k in layers}
-        for piece, n in zip(row.split([params[n].numel() for n in names]), names, strict=True):
-            layer, i = home[n]
-            piece.copy_(parts[layer][i].reshape(-1))
+        into = tree.unflatten(row, params, names)
+        for k in layers:
+            write_gradient(traced[k], delta[k], g, into.get(full_name(k, 0)), into.get(full_name(k, 1)))
     return G
 
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+import torch
 from torch import Tensor
 
 from retain import tree
@@ -55,8 +56,10 @@ class Quadratic(NamedTuple):
         (Parikh & Boyd 2014, section 6.1.1.)
         """
         for k, W in self.weight.items():
-            s = lr[k] * strength
-            params[k].copy_((params[k] + s * self.moment[k]) / (1 + s * W))
+            if (s := lr[k] * strength) > 0:
+                # (p + s m) / (1 + s W), with neither s m nor s W to overflow
+                soft = max(1 / s, torch.finfo(W.dtype).tiny)
+                params[k].copy_((params[k] * soft + self.moment[k]) / (soft + W))
         return params
 
     def largest(self) -> float:

@@ -17,7 +17,7 @@ from retain.memory import beside
 from retain.method import GradientMethod, Update, check_choices
 from retain.models import VAE, conv_vae, mlp_vae
 from retain.optim import Optim
-from retain.types import HIDDEN, Batch, Params, Problem, Spec, Task, among
+from retain.types import HIDDEN, Batch, Params, Problem, Spec, Task, probabilities
 
 PREFIX = "vae."
 SHOWN = 24  # images that inspect gives
@@ -95,7 +95,7 @@ class GenerativeReplay(GradientMethod[State]):
             task = torch.tensor(state.past)[which].to(task)
         in_play = problem.allowed(task)
         in_play = state.known if in_play is None else in_play & state.known
-        p = among(problem.logits(state.previous, x, task), in_play).softmax(1)
+        p = probabilities(problem.logits(state.previous, x, task), in_play)
         return Batch(x, p if self.labels == "soft" else p.argmax(1), task)
 
     def _generate(self, spec: Spec, params: Params, n: int, rng: Generator) -> Tensor:
