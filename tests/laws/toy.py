@@ -41,10 +41,12 @@ METHODS = DEFAULTS | VARIANTS
 
 def images(classes: list[int], n: int, seed: int, order: Tensor | None = None) -> tuple[Tensor, Tensor]:
     """uint8 [n, 1, 8, 8] around one pattern a class, and int64 labels, every class in turn."""
-    pattern = torch.rand(CLASSES, 64, generator=torch.Generator().manual_seed(derive(0, "pattern")))
+    pattern = torch.rand(
+        CLASSES, 64, generator=torch.Generator().manual_seed(derive(0, "pattern")), dtype=torch.float32
+    )  # whatever torch's default is when a test first asks: streams are kept for the tests after it
     rng = torch.Generator().manual_seed(derive(seed, "images"))
     y = torch.tensor(classes).repeat(n)[:n]
-    x = (0.7 * pattern[y] + 0.3 * torch.rand(n, 64, generator=rng)) * 255
+    x = (0.7 * pattern[y] + 0.3 * torch.rand(n, 64, generator=rng, dtype=torch.float32)) * 255
     x = x if order is None else x[:, order]
     return x.to(torch.uint8).view(n, *SHAPE), y
 
