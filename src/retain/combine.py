@@ -158,3 +158,16 @@ def describe(method: Method[Any]) -> dict[str, Any]:
             value = getattr(method, f.name)
             plain[f.name] = list(value) if isinstance(value, tuple) else value
     return {"name": names.get(type(method), type(method).__name__), **plain}
+
+
+def owners(field: str) -> list[str]:
+    """The methods that have a hyper-parameter of this name.
+
+    >>> owners("lam")
+    ['ewc', 'l2']
+    """
+    return [
+        name
+        for name, kind in discover().items()
+        if dataclasses.is_dataclass(kind) and field in {f.name for f in dataclasses.fields(kind)}
+    ]

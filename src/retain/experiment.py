@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import difflib
 import inspect
 import json
 import tomllib
@@ -16,7 +17,7 @@ from typing import Any, Literal
 import torch
 from torch import nn
 
-from retain.combine import describe
+from retain.combine import describe, owners
 from retain.learner import Learner, Schedule
 from retain.method import Method
 from retain.methods import discover
@@ -133,8 +134,14 @@ class Experiment:
         """
         rest = dict(config)
         stream, method = rest.pop("stream", None), rest.pop("method", None)
+        if "methods" in rest:
+            raise ValueError("methods = [...] describes a comparison: retain compare FILE")
         if not isinstance(stream, str):
             raise ValueError(f"stream must be one of {', '.join(BUILDERS)}, got {stream!r}")
+        if method is None:
+            raise ValueError(
+                f'a method is missing: method = "ewc", or a table [method]; {", ".join(discover())}'
+            )
         return cls(stream, method_from(method), from_plain(Settings, rest))
 
     def build_stream(self) -> Stream:
@@ -231,9 +238,26 @@ def from_plain(kind: type[Any], data: dict[str, Any]) -> Any:
     for key, value in data.items():
         name = key.replace("-", "_")
         if name not in names:
-            raise ValueError(f"{kind.__name__} has no {key!r}; it has {', '.join(names) or 'no settings'}")
+            raise ValueError(_stranger(kind, key, names))
         out[name] = _fit(hints[name], value, key)
     return kind(**out)
+
+
+def _stranger(kind: type[Any], key: str, names: list[str]) -> str:
+    """What to say of a key that does not belong there: where it does, or what is close to it."""
+    name = key.replace("-", "_")
+    if kind is not Settings:
+        near = difflib.get_close_matches(name, names, 1)
+        hint = f" (did you mean {near[0]}?)" if near else ""
+        return f"{kind.__name__} has no {key!r}{hint}; it has {', '.join(names) or 'no hyper-parameters'}"
+    if having := owners(name):
+        whose = f"{key} is a hyper-parameter of {', '.join(having)}"
+        return f"{whose}: put it into the table [method] of a run, or [{having[0]}] of a comparison"
+    if key in ("out", "resume", "force", "quiet", "workers"):
+        return f"{key} is no setting of a run; give it on the command line, as --{key}"
+    near = difflib.get_close_matches(name, names, 1)
+    hint = f" (did you mean {near[0]}?)" if near else ""
+    return f"there is no setting {key!r}{hint}; there are {', '.join(names)}"
 
 
 def _fit(hint: Any, value: Any, key: str) -> Any:
@@ -247,10 +271,15 @@ def _fit(hint: Any, value: Any, key: str) -> Any:
         if value in args:
             return value
         raise ValueError(f"{key} must be one of {', '.join(map(str, args))}, got {value!r}")
-    if origin is tuple and isinstance(value, list | tuple):
+    if origin is tuple:
+        if not isinstance(value, list | tuple):
+            raise ValueError(f"{key} must be a list of numbers, such as [256, 256], got {value!r}")
         return tuple(_fit(args[0], v, key) for v in value)
     if hint is float and isinstance(value, int) and not isinstance(value, bool):
         return float(value)
     if isinstance(hint, type) and isinstance(value, hint) and (hint is bool or not isinstance(value, bool)):
         return value
-    raise ValueError(f"{key} must be {getattr(hint, '__name__', hint)}, got {value!r}")
+    word = {int: "a whole number", float: "a number", bool: "true or false", str: "a text"}.get(
+        hint, str(hint)
+    )
+    raise ValueError(f"{key} must be {word}, got {value!r}")

@@ -59,6 +59,10 @@ class Learner:
         schedule: Schedule = "constant", clip: float | None = None, reset_optimizer: bool = False,
     ):  # fmt: skip
         _check(clip, schedule, scenario, classes)
+        if not isinstance(method, Method):
+            raise TypeError(
+                f"method must be one such as retain.EWC(lam=10), with its brackets, got {method!r}"
+            )
         self.model, self.method, self.seed = model, method, seed
         self.scenario, self.classes = scenario, classes
         self.schedule, self.reset_optimizer = schedule, reset_optimizer
@@ -168,7 +172,7 @@ class Learner:
         """From the gradients that `backward()` left to the end of the step; clears them.
 
         Raises:
-            RuntimeError: there was no loss.
+            RuntimeError: there was no loss, or no `backward()`.
             Diverged: one of the last steps' losses was NaN or infinite.
         """
         problem, _ = self._now()
@@ -176,6 +180,8 @@ class Learner:
             raise RuntimeError("step needs a loss first: loss = learner.loss(batch); loss.backward()")
         (batch, loss), self._pending = self._pending, None
         moved = {k: p for k, p in self.params.items() if p.requires_grad}
+        if all(p.grad is None for p in moved.values()):
+            raise RuntimeError("step found no gradient: loss.backward() comes between loss and step")
         grads = {k: torch.zeros_like(p) if p.grad is None else p.grad for k, p in moved.items()}
         self.params, self.state = self._steps_by_gradient.finish(
             problem, self.params, self.state, batch, grads, self._scheduled()

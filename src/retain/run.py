@@ -62,6 +62,8 @@ def run(
         Interrupted: `stop` said so.
         ValueError: a checkpoint of another configuration.
     """
+    if not isinstance(stream, Stream) or not isinstance(learner, Learner):
+        raise TypeError(f"run(stream, learner), got a {type(stream).__name__} and a {type(learner).__name__}")
     order = order or Order()
     r = Sitting(
         stream, learner, order, out, checkpoint_seconds, config or default_config(stream, learner, order)

@@ -64,6 +64,12 @@ class Stepper:
         for prefix, optim in {"": self.optim, **self.added}.items():
             if not self.members(prefix):
                 raise ValueError(f"an optimiser for {prefix!r}, but the method added no entry under it")
+            if isinstance(optim, torch.optim.Optimizer):
+                held = {id(p) for g in optim.param_groups for p in g["params"]}
+                if not any(id(self.live[k]) in held for k in self.members(prefix)):
+                    raise ValueError(
+                        "the optimiser holds none of the model's parameters: make it over this model"
+                    )
             if isinstance(optim, Optim):
                 optimizer = optim.build([self.live[k] for k in self.members(prefix)])
             else:

@@ -247,3 +247,25 @@ def test_the_watch_finds_the_first_bad_loss(bad: int) -> None:
     assert watch.first_bad() == EVERY - bad and watch.first_bad() is None
     watch.note(torch.tensor(2.0))
     assert watch.first_bad() is None, "old losses are forgotten"
+
+
+def test_an_optimiser_over_another_model_is_refused() -> None:
+    other = torch.nn.Linear(3, 3)
+    one = Learner(mlp(), EWC(), torch.optim.SGD(other.parameters(), lr=0.1))
+    with pytest.raises(ValueError, match="none of the model's parameters"):
+        one.begin_task(stream("domain")[0])
+
+
+def test_a_forgotten_backward_is_noticed() -> None:
+    one = Learner(mlp(), EWC(), Optim(lr=0.1))
+    task = stream("domain")[0]
+    one.begin_task(task)
+    one.loss(one.batch(*task.train.batch(torch.arange(4))))
+    with pytest.raises(RuntimeError, match="backward"):
+        one.step()
+
+
+def test_a_class_or_a_name_is_no_method() -> None:
+    for wrong in ("ewc", EWC):
+        with pytest.raises(TypeError, match="method must be one such as"):
+            Learner(mlp(), wrong)  # type: ignore[arg-type]

@@ -22,6 +22,7 @@ import tyro
 from tyro.constructors import PrimitiveConstructorSpec
 
 from retain.cli.errors import WrongUse, close
+from retain.combine import owners
 
 SPELLINGS = {"--keep-optimizer": "--no-reset-optimizer"}
 
@@ -235,4 +236,10 @@ def _unknown(program: str, given: str, groups: Sequence[Group]) -> str:
     known = [*_spellings(groups), *SPELLINGS]
     if not given.startswith("-"):
         return f"what is {given!r} for? {program} takes flags here, each with one value; see {program} --help"
+    field = name.lstrip("-").replace("-", "_")
+    having = owners(field)
+    if dotted := [f"--{m}.{name[2:]}" for m in having if f"--{m}.{name[2:]}" in known]:
+        return f"{name} is a flag of one method: {' or '.join(dotted)}"
+    if having:
+        return f"{name} is a flag of {', '.join(having)}, which this run does not use"
     return f"{program} has no flag {name}{close(name, known)}; see {program} --help"

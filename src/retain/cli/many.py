@@ -21,7 +21,7 @@ from retain.run import Interrupted
 class Options:
     """What becomes of the runs; their results do not depend on it."""
 
-    out: str | None = None  # folder for all of them and the report
+    out: str | None = None  # folder for all of them and the report; none: out/compare-STREAM-DATE-TIME
     workers: int = 2  # runs at a time, each a process
     resume: bool = False  # skip what is done in --out, go on with what was begun
     force: bool = False  # replace the results that --out holds

@@ -57,8 +57,9 @@ def about(kind: type[Any]) -> str:
 
 
 def first_line(thing: object) -> str:
-    """Of its docstring."""
-    return (inspect.getdoc(thing) or "").split("\n")[0]
+    """In plain words: of a method's file, whose class begins with the formula; else of the docstring."""
+    said = inspect.getmodule(thing) if inspect.isclass(thing) else thing
+    return (inspect.getdoc(said) or "").split("\n")[0]
 
 
 def summary(things: Iterable[tuple[str, object]]) -> str:

@@ -26,8 +26,15 @@ usage: retain run STREAM METHOD [flags]
        retain run FILE.toml [flags]
        retain run RESULT.json [flags]       the same run again; flags change it
 
-A TOML file holds the same names as the flags: stream = "permuted", method = "ewc" or a table [method]
-with its name and hyper-parameters, and any setting, such as batch_size = 128 or hidden = [256, 256].
+A TOML file holds the same names as the flags, and the method's own in a table:
+
+  stream = "permuted"
+  tasks = 3
+  hidden = [256, 256]
+  [method]
+  name = "ewc"
+  lam = 30
+
 A result.json carries the whole configuration that it came from.
 
 examples:
@@ -102,7 +109,11 @@ def _read(words: list[str], flags: list[str]) -> tuple[Experiment, Options]:
     settings: dict[str, object] = {}
     own: dict[str, object] = {}
     if isinstance(target, Path):
-        told = Experiment.from_config(load_config(target))
+        config = load_config(target)
+        try:
+            told = Experiment.from_config(config)
+        except ValueError as e:
+            raise WrongUse(f"{target}: {e}") from e
         stream, kind, settings, own = told.stream, type(told.method), vars(told.settings), vars(told.method)
     elif len(words) == 1:
         raise WrongUse(f"name a method after the stream; there are {', '.join(discover())}")

@@ -99,12 +99,15 @@ def _worked(g: Group) -> dict[str, str] | None:
     T = len(g.tasks)
     if not 2 <= T <= 4:
         return None
-    R = np.round(100 * g.lines[0].matrix, 1)
+    R = 100 * g.lines[0].matrix  # the figures are shown rounded, the result is the table's
 
     def differences(pairs: list[tuple[Any, Any]]) -> str:
         total = np.mean([a - b for a, b in pairs])
         terms = " + ".join(f"({a:.1f} − {b:.1f})" for a, b in pairs)
-        return f"{terms if T == 2 else f'[{terms}] / {T - 1}'} = {total:+.1f}".replace("-", "−")
+        equals = (
+            "=" if f"{np.mean([round(a, 1) - round(b, 1) for a, b in pairs]):.1f}" == f"{total:.1f}" else "≈"
+        )
+        return f"{terms if T == 2 else f'[{terms}] / {T - 1}'} {equals} {total:+.1f}".replace("-", "−")
 
     return {
         "method": g.lines[0].label,
