@@ -111,11 +111,19 @@ def _told(words: list[str]) -> Told:
     for name, values in own.items():
         if name not in methods:
             raise WrongUse(f"{target}: a table [{name}], but methods are {', '.join(methods)}")
-        from_plain(method_class(name), values)  # refuses what does not belong there
-    from_plain(Settings, rest)
+        _belongs(target, method_class(name), values)
+    _belongs(target, Settings, rest)
     listed = ",".join(map(str, seeds)) + "," if isinstance(seeds, list) else str(seeds)
     plain = {k.replace("-", "_"): v for k, v in rest.items()}
     return Told(stream, {"methods": ",".join(methods), "seeds": listed}, plain, own)
+
+
+def _belongs(target: Path, kind: type[Any], values: dict[str, Any]) -> None:
+    """Refuse what does not belong there, with the file's name."""
+    try:
+        from_plain(kind, values)
+    except ValueError as e:
+        raise WrongUse(f"{target}: {e}") from e
 
 
 def _given(flags: Sequence[str], flag: str) -> str | None:
