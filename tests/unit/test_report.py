@@ -1,21 +1,19 @@
 from __future__ import annotations
 
 import base64
-import importlib.util
 import io
 import json
 import re
-from collections.abc import Callable
 from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 from statistics import mean
-from types import ModuleType
 from typing import Any
 
 import numpy as np
 import pytest
 from PIL import Image
+from tests.unit import report_examples as examples
 
 from retain.report import (
     figures,
@@ -29,19 +27,7 @@ from retain.report import (
 from retain.report.table import percent
 from retain.result import Curve, Result
 
-
-def _examples() -> ModuleType:
-    spec = importlib.util.spec_from_file_location(
-        "report_examples", Path(__file__).with_name("report_examples.py")
-    )
-    assert spec is not None and spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-examples: Any = _examples()
-example: Callable[..., Result] = examples.example
+example = examples.example
 HOSTILE = (
     "</script><script>alert(1)</script>",
     '"><img src=x onerror=alert(1)>',

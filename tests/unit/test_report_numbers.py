@@ -1,18 +1,14 @@
 from __future__ import annotations
 
-import importlib.util
 import io
-from collections.abc import Callable
 from dataclasses import replace
-from pathlib import Path
 from statistics import mean, stdev
-from types import ModuleType
-from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from rich.console import Console
+from tests.unit import report_examples as examples
 
 from retain.report import (
     lines,
@@ -23,19 +19,7 @@ from retain.report import (
 from retain.report.table import Stat, percent
 from retain.result import Result
 
-
-def _examples() -> ModuleType:
-    spec = importlib.util.spec_from_file_location(
-        "report_examples", Path(__file__).with_name("report_examples.py")
-    )
-    assert spec is not None and spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-examples: Any = _examples()
-example: Callable[..., Result] = examples.example
+example = examples.example
 
 
 @pytest.fixture(scope="module")
