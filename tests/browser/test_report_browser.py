@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import shutil
 from collections.abc import Iterator
 from dataclasses import replace
@@ -10,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.unit import report_examples as examples
 
 from retain.report import write_report
 
@@ -19,15 +19,6 @@ ARGS = "--no-sandbox --disable-gpu --disable-background-networking --disable-com
 pytestmark = pytest.mark.skipif(
     CHROMIUM is None, reason="no chromium, chromium-browser or google-chrome found"
 )
-
-
-def examples() -> Any:
-    path = Path(__file__).parents[1] / "unit" / "report_examples.py"
-    spec = importlib.util.spec_from_file_location("report_examples", path)
-    assert spec is not None and spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
 
 
 @pytest.fixture(scope="module")
@@ -42,7 +33,7 @@ def browser() -> Iterator[Any]:
 @pytest.fixture(scope="module")
 def report(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path: Path = tmp_path_factory.mktemp("report") / "report.html"
-    write_report(examples().demo(), path)
+    write_report(examples.demo(), path)
     return path
 
 
@@ -147,7 +138,7 @@ def test_hovering_tells_the_numbers(browser: Any, report: Path) -> None:
 
 @pytest.mark.parametrize("name", ["</script><script>alert(1)</script>", '"><img src=x onerror=alert(1)>'])
 def test_hostile_names_do_nothing(browser: Any, tmp_path: Path, name: str) -> None:
-    base = examples().example("gem", names=(name, "B" + name), stream={"name": name, name: name})
+    base = examples.example("gem", names=(name, "B" + name), stream={"name": name, name: name})
     evil = replace(base, method={"name": name, name: name}, config={name: name}, versions={name: name})
     other = replace(evil, method={"name": name, name: "<b>x</b>"})
     write_report([evil, other], tmp_path / "evil.html")
@@ -167,7 +158,7 @@ def test_hostile_names_do_nothing(browser: Any, tmp_path: Path, name: str) -> No
 
 
 def test_many_tasks_fit_a_phone_and_one_task_is_drawn(browser: Any, tmp_path: Path) -> None:
-    example = examples().example
+    example = examples.example
     names = tuple(f"permutation {j}" for j in range(20))
     write_report([example(k, 0, names, points=10) for k in ("naive", "gem")], tmp_path / "many.html")
     write_report([example("naive", names=("A",), points=0)], tmp_path / "one.html")
