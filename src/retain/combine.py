@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import dataclasses
 from dataclasses import dataclass
-from typing import Any, final
+from typing import Any, final, get_args
 
 from torch import Generator, Tensor
 
-from retain.method import GradientMethod, Method, Update
+from retain.method import GradientMethod, Growth, Method, Stores, Traits, Update
 from retain.methods import discover
 from retain.optim import Optim
 from retain.types import Batch, Params, Problem, Step, Task
@@ -20,6 +20,20 @@ class Chain(GradientMethod[tuple[Any, ...]]):
     """Several gradient methods as one: each hook is a fold over theirs, in order."""
 
     methods: tuple[GradientMethod[Any], ...]
+
+    @property
+    def needs(self) -> Traits:
+        """What any of them needs; it fails only where all of them do."""
+        each = [m.needs for m in self.methods]
+        common = tuple(s for s in each[0].scenarios if all(s in t.scenarios for t in each))
+        return Traits(
+            stores=max((t.stores for t in each), key=get_args(Stores).index),
+            growth=max((t.growth for t in each), key=get_args(Growth).index),
+            cost=" and ".join(dict.fromkeys(t.cost for t in each)),
+            scenarios=common,
+            fails_in=tuple(s for s in common if all(s in t.fails_in for t in each)),
+            boundaries=any(t.boundaries for t in each),
+        )
 
     def init(self, problem: Problem, params: Params, rng: Generator) -> tuple[Params, tuple[Any, ...]]:
         """Each one's state, side by side."""
@@ -58,11 +72,12 @@ class Chain(GradientMethod[tuple[Any, ...]]):
         return params
 
     def loss(
-        self, problem: Problem, params: Params, state: tuple[Any, ...], batch: Batch, loss: Tensor
-    ) -> Tensor:
+        self, problem: Problem, params: Params, state: tuple[Any, ...], batch: Batch, logits: Tensor,
+        loss: Tensor,
+    ) -> Tensor:  # fmt: skip
         """Each one's, on the loss that the one before gave."""
         for m, s in zip(self.methods, state, strict=True):
-            loss = m.loss(problem, params, s, batch, loss)
+            loss = m.loss(problem, params, s, batch, logits, loss)
         return loss
 
     def gradient(
@@ -163,8 +178,8 @@ def describe(method: Method[Any]) -> dict[str, Any]:
 def owners(field: str) -> list[str]:
     """The methods that have a hyper-parameter of this name.
 
-    >>> owners("lam")
-    ['ewc', 'l2']
+    >>> owners("proximal")
+    ['ewc']
     """
     return [
         name

@@ -24,6 +24,7 @@ from retain import tree
 from retain.divergence import Diverged, Watch
 from retain.examples import Examples, Union
 from retain.method import SLOWER, GradientMethod, Method
+from retain.methods import free_of_boundaries, usable_in
 from retain.optim import Optim, schedule_factor
 from retain.problem import Binding, InPlay
 from retain.seeds import derive
@@ -91,15 +92,25 @@ class Learner:
         """
         if self.scenario not in (None, stream.scenario):
             raise ValueError(f"the learner's scenario is {self.scenario}, the stream's {stream.scenario}")
+        if not stream.boundaries and self.method.needs.boundaries:
+            raise ValueError(
+                f"{type(self.method).__name__} must be told where tasks begin and end, and this stream does not; "
+                f"these need no boundary: {', '.join(free_of_boundaries())}"
+            )
         self.in_play.scenario = stream.scenario
         self.in_play.classes = self.classes or stream.classes
 
     # ---- a task from begin to end ----
 
     def start(self, examples: Examples | Union) -> Problem:
-        """Bind to the shape of the data and let the method make its first state. Done once, by itself."""
+        """Bind to the shape of the data and let the method make its first state. Done once, by itself.
+
+        Raises:
+            ValueError: the method needs what this scenario hides.
+        """
         if self._problem is not None:
             return self._problem
+        usable_in(self.method, self.in_play.scenario)
         self._problem = self.binding.problem(self._spec(examples), self.in_play)
         with torch.no_grad():
             self._adopt(self.method.init(self._problem, self.params, self.rng))
@@ -131,7 +142,7 @@ class Learner:
         Raises:
             Diverged: one of the last steps' losses was NaN or infinite.
         """
-        problem, _ = self._now()
+        problem = self._now(x, y)
         self.params, self.state, loss = self.method.observe(
             problem, self.params, self.state, self._plain(x, y, tasks), self._scheduled(), self.rng
         )
@@ -144,7 +155,9 @@ class Learner:
         Raises:
             Diverged: a loss or a parameter is NaN or infinite.
         """
-        problem, task = self._now()
+        problem, task = self._bound, self._task
+        if task is None:
+            raise RuntimeError("end_task, but no task has begun: learner.begin_task(task) comes first")
         self.check()
         with torch.no_grad():
             state = self.method.end_task(problem, self.params, self.state, task, self.stepper, self.rng)
@@ -154,7 +167,7 @@ class Learner:
 
     def batch(self, x: Tensor, y: Tensor) -> Batch:
         """What to learn from in this step: the inputs [N, ...] and labels [N], and what is replayed."""
-        problem, _ = self._now()
+        problem = self._now(x, y)
         with torch.no_grad():
             batch, self.state = self._steps_by_gradient.batch(
                 problem, self.params, self.state, self._plain(x, y), self.rng
@@ -163,8 +176,7 @@ class Learner:
 
     def loss(self, batch: Batch) -> Tensor:
         """The scalar to call `backward()` on."""
-        problem, _ = self._now()
-        loss = self._steps_by_gradient.objective(problem, self.params, self.state, batch, self.rng)
+        loss = self._steps_by_gradient.objective(self._bound, self.params, self.state, batch, self.rng)
         self._pending = batch, loss.detach()
         return loss
 
@@ -175,7 +187,7 @@ class Learner:
             RuntimeError: there was no loss, or no `backward()`.
             Diverged: one of the last steps' losses was NaN or infinite.
         """
-        problem, _ = self._now()
+        problem = self._bound
         if self._pending is None:
             raise RuntimeError("step needs a loss first: loss = learner.loss(batch); loss.backward()")
         (batch, loss), self._pending = self._pending, None
@@ -253,6 +265,7 @@ class Learner:
             "torch_rng": torch.get_rng_state(),
             "tasks": self.tasks,
             "steps_done": self.steps_done,
+            "seen": sorted(self.in_play.seen),
         }
 
     def restore(
@@ -269,6 +282,7 @@ class Learner:
         device = self._bound.spec.device
         for task in learned:
             self.in_play.learn(task)
+        self.in_play.see(torch.tensor(snapshot["seen"], dtype=torch.int64))
         if current is not None:
             self._enter(current, steps)
         self.params = self.stepper.adopt(snapshot["params"])
@@ -314,10 +328,17 @@ class Learner:
         self.steps_planned, self.steps_done = steps, 0
         return self._task
 
-    def _now(self) -> tuple[Problem, Task]:
+    def _now(self, x: Tensor, y: Tensor) -> Problem:
+        """The problem, for a method that may learn now: amid a task, or anywhere if it needs none."""
         if self._task is None:
-            raise RuntimeError("no task has begun: learner.begin_task(task) comes first")
-        return self._bound, self._task
+            if self.method.needs.boundaries:
+                raise RuntimeError(
+                    f"no task has begun: {type(self.method).__name__} must be told where tasks begin and end, "
+                    f"by learner.begin_task(task); methods that need no boundary: {', '.join(free_of_boundaries())}"
+                )
+            self.start(Examples(x, y))
+            self.in_play.see(y)
+        return self._bound
 
     @property
     def _steps_by_gradient(self) -> GradientMethod[Any]:
@@ -328,13 +349,17 @@ class Learner:
         return self.method
 
     def _plain(self, x: Tensor, y: Tensor, tasks: Tensor | None = None) -> Batch:
-        problem, task = self._now()
-        x, y = x.to(problem.spec.device), y.to(problem.spec.device)
-        if tasks is None or task.index == HIDDEN:
-            tasks = torch.full((len(y),), task.index)
+        device, index = self._bound.spec.device, HIDDEN if self._task is None else self._task.index
+        x, y = x.to(device), y.to(device)
+        if tasks is None or index == HIDDEN:
+            tasks = torch.full((len(y),), index)
         return Batch(x, y, tasks.to(y.device))
 
     def _scheduled(self) -> Stepper:
+        if self._task is None and self.schedule != "constant":
+            raise ValueError(
+                f"schedule={self.schedule!r} runs from the begin to the end of a task: there is none"
+            )
         self.stepper.factor = schedule_factor(self.schedule, self.steps_done, self.steps_planned)
         return self.stepper
 

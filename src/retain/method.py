@@ -9,6 +9,7 @@ task and the inputs of `predict` are never changed.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from dataclasses import dataclass
 from typing import (
     Any,
     ClassVar,
@@ -26,10 +27,24 @@ import torch
 from torch import Generator, Tensor
 
 from retain.optim import Optim
-from retain.types import Batch, Params, Problem, Step, Task
+from retain.types import Batch, Params, Problem, Scenario, Step, Task, cross_entropy
 
 S = TypeVar("S")
+Stores = Literal["nothing", "statistics", "generator", "examples"]
+Growth = Literal["constant", "with tasks", "with classes"]
 SLOWER = "lower the learning rate (lr, --lr) or clip the gradient (clip, --clip)"
+
+
+@dataclass(frozen=True)
+class Traits:
+    """What a method needs, what it keeps and what it costs: shown by `retain list`, enforced by the learner."""
+
+    stores: Stores = "nothing"  # of the data; weights and masks of the network are no data
+    growth: Growth = "constant"  # of what it keeps
+    cost: str = "one step"  # of one step of training, in words, a plain step being "one step"
+    scenarios: tuple[Scenario, ...] = ("task", "domain", "class")  # where it can be used at all
+    fails_in: tuple[Scenario, ...] = ()  # where it runs but is known to forget nearly all
+    boundaries: bool = True  # must be told where a task begins and ends
 
 
 class Update(Protocol):
@@ -42,12 +57,21 @@ class Update(Protocol):
     def __call__(self, params: Params, grads: Params) -> Params:
         """Write params into the live storage where they are other tensors, then step along grads."""
 
+    def reset(self) -> None:
+        """Forget the optimiser's moments."""
+
 
 class Method(ABC, Generic[S]):
     """Anything that learns a stream of tasks."""
 
     paper: ClassVar[str] = ""
+    traits: ClassVar[Traits] = Traits()
     data: ClassVar[Literal["task", "all so far"]] = "task"  # what the learner feeds it
+
+    @property
+    def needs(self) -> Traits:
+        """The traits of the method with these hyper-parameters, where they depend on them."""
+        return self.traits
 
     def init(self, problem: Problem, params: Params, rng: Generator) -> tuple[Params, S]:
         """The state before any task; may add entries to params under a prefix of its own."""
@@ -113,8 +137,10 @@ class GradientMethod(Method[S]):
         """What the network is run with (masks, a sample of the weights); rng is None in prediction."""
         return params
 
-    def loss(self, problem: Problem, params: Params, state: S, batch: Batch, loss: Tensor) -> Tensor:
-        """What to minimise (distillation); `loss` is the cross-entropy of the batch."""
+    def loss(
+        self, problem: Problem, params: Params, state: S, batch: Batch, logits: Tensor, loss: Tensor
+    ) -> Tensor:
+        """What to minimise (distillation); `loss` is the cross-entropy of the batch, params the view."""
         return loss
 
     def gradient(self, problem: Problem, params: Params, state: S, batch: Batch, grads: Params) -> Params:
@@ -134,7 +160,10 @@ class GradientMethod(Method[S]):
     def objective(self, problem: Problem, params: Params, state: S, batch: Batch, rng: Generator) -> Tensor:
         """The scalar that one step descends: `view`, the cross-entropy, `loss`."""
         view = self.view(problem, params, state, batch.task, rng)
-        return self.loss(problem, view, state, batch, problem.loss(view, batch))
+        logits = problem.logits(view, batch.x, batch.task, True)
+        losses = cross_entropy(logits, batch.y, problem.allowed(batch.task))
+        loss = losses.mean() if batch.weight is None else batch.weight @ losses
+        return self.loss(problem, view, state, batch, logits, loss)
 
     @final
     def finish(

@@ -4,14 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from contextlib import ExitStack
+from functools import partial
 
 import torch
+import torch.nn.functional as nnf
 from torch import Tensor, nn
 from torch.func import functional_call
 
-from retain.types import Classes, Layer, Params, Problem, Scenario, Spec, Task
+from retain.examples import Examples
+from retain.types import HIDDEN, Classes, Layer, Params, Problem, Scenario, Spec, Task
 
 TRACED: dict[type[nn.Module], str] = {nn.Linear: "linear", nn.Conv2d: "conv2d"}
+_NONE = Examples(torch.zeros(0, 1), torch.zeros(0, dtype=torch.int64))
+NO_HEAD = (
+    "the network's logits [N, C] must be what a linear layer of it gives, for methods that use its features"
+)
 
 
 class Binding:
@@ -27,6 +34,7 @@ class Binding:
         self.names = tuple(k for k, p in model.named_parameters() if p.requires_grad)
         # What its owner has put in evaluation mode (a frozen BatchNorm) stays there.
         self.frozen = [m for m in model.modules() if not m.training] if model.training else []
+        self.head_name: str | None = None  # of the last linear layer, once looked for
 
     def mode(self, train: bool) -> None:
         """Put the module in training or evaluation mode, if it is not."""
@@ -72,9 +80,54 @@ class Binding:
             logits = self.logits({k: p.detach() for k, p in params.items()}, x, task)
         return logits, {k: v for k, v in layers.items() if calls[k] == 1}
 
+    def features(self, params: Params, x: Tensor, train: bool = False) -> Tensor:
+        """[N, D]: what the last linear layer, whose output is the logits, takes in.
+
+        Raises:
+            ValueError: the logits are not the output of a linear layer.
+        """
+        taken: list[Tensor] = []
+        name = self._head(params, x)
+        hook = self.model.get_submodule(name).register_forward_pre_hook(lambda _, args: taken.append(args[0]))
+        try:
+            self.logits(params, x, torch.full((len(x),), HIDDEN, device=x.device), train)
+        finally:
+            hook.remove()
+        return taken[-1]
+
+    def head(self, params: Params, features: Tensor) -> Tensor:
+        """Logits [N, C] of features [N, D]: `head(params, features(params, x))` is `logits(params, x)`."""
+        if self.head_name is None:
+            raise ValueError("head needs to know the last layer: call features first")
+        weight, bias = (self._entry(i) for i in ("weight", "bias"))
+        return nnf.linear(features, params[weight], params.get(bias))
+
+    def _entry(self, kind: str) -> str:
+        return f"{self.head_name}.{kind}" if self.head_name else kind
+
+    def _head(self, params: Params, x: Tensor) -> str:
+        """The name of the linear layer whose output is the logits; looked for once."""
+        if self.head_name is None:
+            outputs: dict[str, Tensor] = {}
+            with ExitStack() as stack, torch.no_grad():
+                for name, module in self.model.named_modules():
+                    if type(module) is nn.Linear:
+                        keep = partial(_keep, outputs, name)
+                        stack.callback(module.register_forward_hook(keep).remove)
+                logits = self.logits(params, x[:1], torch.full((1,), HIDDEN, device=x.device))
+            found = [k for k, out in outputs.items() if out is logits]
+            if len(found) != 1:
+                raise ValueError(f"{NO_HEAD}; {type(self.model).__name__} ends otherwise")
+            self.head_name = found[0]
+        return self.head_name
+
     def problem(self, spec: Spec, allowed: Callable[[Tensor], Tensor | None]) -> Problem:
         """The module and its loss as a Problem, with the classes that are in play now."""
-        return Problem(spec, self.logits, allowed, self.trace)
+        return Problem(spec, self.logits, allowed, self.trace, self.features, self.head)
+
+
+def _keep(outputs: dict[str, Tensor], name: str, module: nn.Module, args: object, output: Tensor) -> None:
+    outputs[name] = output
 
 
 class InPlay:
@@ -103,6 +156,18 @@ class InPlay:
             )
         self.seen |= set(task.classes)
         self.know(task)
+
+    def see(self, labels: Tensor) -> None:
+        """Labels [N] that came outside any task: their classes are in play from now on.
+
+        Raises:
+            ValueError: the model has no output for one of them.
+        """
+        if self.scenario != "class" or self.classes != "seen":
+            return
+        new = set(labels.unique().tolist()) - self.seen
+        if new:
+            self.learn(Task(HIDDEN, "this batch", _NONE, None, None, tuple(sorted(new))))
 
     def know(self, task: Task) -> None:
         """Which classes the task has, whether learned or only to be predicted."""

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from retain.learner import Learner
+from retain.methods import caution
 from retain.order import Order
 from retain.record import Evaluator
 from retain.result import Result
@@ -70,6 +72,8 @@ def run(
     )
     evaluator = Evaluator(stream, curve_samples)
     learner.follow(stream)
+    if note := caution(learner.method, stream.scenario):
+        logging.getLogger("retain").warning("retain: note: %s", note)
     learner.start(stream[0].train)
     first, start = r.load() if resume else (0, -1)
     if first == 0 and start < 0:
@@ -80,13 +84,13 @@ def run(
         task, data = stream[i], r.data(i)
         steps = order.steps(len(data))
         every = max(1, steps // 10) if curve_every is None else curve_every
-        if start < 0:
+        if start < 0 and stream.boundaries:
             with r.clock.on("consolidate"):
                 learner.begin_task(task, steps)
         with r.clock.on("train"):
-            for index in order.indices(len(data), learner.seed, task.index, max(start, 0)):
+            indices = order.indices(len(data), learner.seed, task.index, max(start, 0))
+            for done, index in enumerate(indices, max(start, 0) + 1):
                 learner.observe(*data.batch(index), r.tasks_of(i, index))
-                done = learner.steps_done
                 r.record.steps += 1
                 if every and done % every == 0 and done < steps:
                     with r.clock.on("evaluate", inside="train"):
@@ -96,8 +100,9 @@ def run(
                 r.save_now_and_then(i, done, stop)
         start = -1
         r.save(i, steps)
-        with r.clock.on("consolidate"):
-            learner.end_task()
+        if stream.boundaries:
+            with r.clock.on("consolidate"):
+                learner.end_task()
         with r.clock.on("evaluate"):
             r.record.boundaries.append(r.record.steps)
             r.record.accuracy.append(evaluator.row(learner))

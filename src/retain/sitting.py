@@ -106,8 +106,9 @@ class Sitting:
         total = tree["seconds"].pop("total")
         self.clock = Clock(tree["seconds"], before=total)
         steps = self.order.steps(len(self.data(task))) if step >= 0 else 0
-        current = self.stream[task] if step >= 0 else None
-        self.learner.restore(tree["learner"], list(self.stream)[:task], current, steps)
+        told = self.stream.boundaries
+        current = self.stream[task] if step >= 0 and told else None
+        self.learner.restore(tree["learner"], list(self.stream)[: task if told else 0], current, steps)
         return task, step
 
     def result(self) -> Result:

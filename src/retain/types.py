@@ -94,6 +94,8 @@ class Problem(NamedTuple):
     logits: Callable[..., Tensor]  # (params, x, task, train=False) -> [N, C], raw and finite
     allowed: Callable[[Tensor], Tensor | None]  # task [N] -> bool [N, C]: the classes in play; None: all
     trace: Callable[[Params, Tensor, Tensor], tuple[Tensor, dict[str, Layer]]]
+    features: Callable[..., Tensor]  # (params, x, train=False) -> [N, D]: what the last linear layer takes in
+    head: Callable[[Params, Tensor], Tensor]  # (params, features) -> [N, C]; logits = head(features)
 
     def loss(self, params: Params, batch: Batch, train: bool = True) -> Tensor:
         """Cross-entropy over the classes in play: a scalar, sum(weight * l) or the mean."""

@@ -5,19 +5,22 @@ from __future__ import annotations
 import dataclasses
 import math
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 import torch
 from tests.laws.toy import (
     CLASSES,
+    EXCEPT,
     METHODS,
     ORDER,
+    PAIRS,
     SCENARIOS,
     Scenario,
     clone,
     differing,
     go,
+    home,
     images,
     learner,
     leaves,
@@ -26,14 +29,16 @@ from tests.laws.toy import (
 )
 from torch import Generator, Tensor, nn
 
-from retain import GEM, GradientMethod, Learner, Optim, Replay, Stream, batches, run
+from retain import GEM, GradientMethod, Learner, Optim, Order, Replay, Stream, batches, run
 from retain.combine import Chain, describe
 from retain.examples import Examples
+from retain.method import Growth, Stores
 from retain.methods import discover
 from retain.types import HIDDEN, Batch, Params, Problem, Task
 
 each_method = pytest.mark.parametrize("name", METHODS)
 each_scenario = pytest.mark.parametrize("scenario", SCENARIOS)
+each_pair = pytest.mark.parametrize(("name", "scenario"), PAIRS)
 
 
 def tensors_of(task: Task) -> dict[str, Tensor]:
@@ -42,8 +47,7 @@ def tensors_of(task: Task) -> dict[str, Tensor]:
     return {"x": task.train.x, "y": task.train.y, "test x": task.test.x, "test y": task.test.y}
 
 
-@each_scenario
-@each_method
+@each_pair
 def test_batch_task_and_inputs_of_predict_are_not_changed(name: str, scenario: Scenario) -> None:
     one = learner(METHODS[name], "cnn", scenario=scenario)
     held = [tensors_of(t) for t in stream(scenario)]
@@ -67,9 +71,9 @@ def test_hooks_leave_the_batch_they_get_as_it_is(name: str) -> None:
     method = METHODS[name]
     assert isinstance(method, GradientMethod)
     one, _ = go(method)
-    problem, task = one._bound, stream("domain")[0]
+    problem, task = one._bound, stream(home(method))[0]
     x, y = task.train.batch(torch.arange(12))
-    batch = Batch(x, y, torch.full_like(y, HIDDEN))
+    batch = Batch(x, y, torch.full_like(y, task.index if home(method) == "task" else HIDDEN))
     before = clone(batch)
     given, one.state = method.batch(problem, one.params, one.state, batch, one.rng)
     given_before = clone(given)
@@ -91,13 +95,13 @@ def test_double_precision_is_kept(name: str, model: str) -> None:
         tasks.append(Task(t, str(t), data, data, None, (0, 1, 2, 3)))
     one = learner(METHODS[name], model)
     one = Learner(one.model.double(), METHODS[name], Optim(lr=0.1))
-    run(Stream("double", tuple(tasks), "domain", CLASSES), one, ORDER)
+    run(Stream("double", tuple(tasks), home(METHODS[name]), CLASSES), one, ORDER)
     kinds = {k: p.dtype for k, p in one.params.items() if p.is_floating_point()}
     assert set(kinds.values()) == {torch.float64}, kinds
     found = {k: v.dtype for k, v in leaves(one.state) if isinstance(v, Tensor) and v.is_floating_point()}
     counts = {"[6]"} if isinstance(METHODS[name], GEM) else set()  # how many steps were projected
     assert set(found) - counts == {k for k, d in found.items() if d == torch.float64}, found
-    assert one.predict(tasks[0].train.batch(torch.arange(3))[0]).dtype == torch.float64
+    assert one.predict(tasks[0].train.batch(torch.arange(3))[0], tasks[0]).dtype == torch.float64
 
 
 def relabelled(scenario: Scenario, order: Tensor) -> Stream:
@@ -109,12 +113,9 @@ def relabelled(scenario: Scenario, order: Tensor) -> Stream:
     return Stream.from_arrays(arrays, scenario)
 
 
-# A sampled label is found by its place in the order of the classes.
-ORDER_MATTERS = {n for n, m in METHODS.items() if getattr(m, "labels", "") == "sampled"}
-
-
-@each_scenario
-@pytest.mark.parametrize("name", sorted(set(METHODS) - ORDER_MATTERS))
+@pytest.mark.parametrize(
+    ("name", "scenario"), [p for p in PAIRS if p[0] not in EXCEPT["order of the classes"]]
+)
 def test_class_order_and_head_rows_permuted_together_permute_the_result(
     name: str, scenario: Scenario
 ) -> None:
@@ -191,8 +192,7 @@ def test_trap_9_no_task_number_where_the_scenario_hides_it_and_never_a_test_set(
     assert set(shown) == expected == {t.index for t in tasks}
 
 
-@pytest.mark.parametrize("scenario", ["domain", "class"])
-@each_method
+@pytest.mark.parametrize(("name", "scenario"), [p for p in PAIRS if p[1] != "task"])
 def test_trap_9_a_prediction_is_the_same_whatever_task_is_said_to_be_asked(
     name: str, scenario: Scenario
 ) -> None:
@@ -205,8 +205,7 @@ def test_trap_9_a_prediction_is_the_same_whatever_task_is_said_to_be_asked(
     assert all(bool((v <= 0).all()) for v in numbers), "a task number was kept"
 
 
-@each_scenario
-@each_method
+@each_pair
 def test_logits_are_finite_repeatable_and_masked_only_outside_the_method(
     name: str, scenario: Scenario
 ) -> None:
@@ -224,10 +223,11 @@ def test_logits_are_finite_repeatable_and_masked_only_outside_the_method(
 
 @each_method
 def test_only_training_steps_move_running_statistics_or_draw_from_torchs_generator(name: str) -> None:
-    one = learner(METHODS[name], "cnn", scenario="domain")
+    where, free = home(METHODS[name]), name in EXCEPT["one step a batch"]
+    one = learner(METHODS[name], "cnn", scenario=where)
     steps = 0
-    for task in stream("domain"):
-        with untouched(one, buffers=METHODS[name].data == "task"):
+    for task in stream(where):
+        with untouched(one, buffers=not free):
             one.begin_task(task)
         for x, y in batches(task.train, ORDER, 0, task.index):
             one.observe(x, y)
@@ -235,11 +235,10 @@ def test_only_training_steps_move_running_statistics_or_draw_from_torchs_generat
             with untouched(one):
                 one.predict(x, task)
                 one.inspect(end=False)
-        with untouched(one):
+        with untouched(one, buffers=not free):
             one.end_task()
             one.inspect(end=True)
-    seen = one.params["1.num_batches_tracked"]
-    assert int(seen) == (steps if METHODS[name].data == "task" else steps // 3)
+    assert free or int(one.params["1.num_batches_tracked"]) == steps
 
 
 class untouched:
@@ -263,7 +262,7 @@ class untouched:
 def test_a_run_draws_nothing_from_torchs_generator_but_what_dropout_does(name: str) -> None:
     one = learner(METHODS[name], "mlp")
     with untouched(one):
-        run(stream("domain"), one, ORDER)
+        run(stream(home(METHODS[name])), one, ORDER)
 
 
 def test_a_batchnorm_that_its_owner_froze_stays_frozen() -> None:
@@ -288,6 +287,66 @@ def test_a_method_assigns_nothing_to_itself(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", discover())
+def test_a_method_says_what_it_needs_and_costs(name: str) -> None:
+    kind = discover()[name]
+    assert "traits" in vars(kind), "every method has traits of its own"
+    t = kind.traits
+    assert t.scenarios and set(t.scenarios) <= set(SCENARIOS) and set(t.fails_in) <= set(t.scenarios)
+    assert t.stores in get_args(Stores) and t.growth in get_args(Growth) and t.cost
+
+
+@each_method
+def test_what_a_method_says_that_it_stores_is_so(name: str) -> None:
+    """Raw examples only where it says examples, and no growth where it says constant."""
+    method = METHODS[name]
+    sizes, stored = [], []
+    one = learner(method, scenario=home(method))
+    for task in stream(home(method)):
+        one.begin_task(task)
+        for x, y in batches(task.train, ORDER, 0, task.index):
+            one.observe(x, y)
+            stored.append(method.examples_stored(one.state))
+        one.end_task()
+        stored.append(method.examples_stored(one.state))
+        sizes.append(one.state_bytes)
+    assert (max(stored) > 0) == (method.needs.stores == "examples" and method.data == "task")
+    kept = {p.data_ptr() for _, p in leaves(one.state) if isinstance(p, Tensor) and p.shape[1:] == (1, 8, 8)}
+    assert method.needs.stores == "examples" or not kept
+    if method.needs.growth == "constant":
+        assert sizes[1] == sizes[2]
+
+
+@pytest.mark.parametrize(
+    ("name", "scenario"), [(n, s) for n in METHODS for s in SCENARIOS if (n, s) not in PAIRS]
+)
+def test_a_scenario_that_hides_what_a_method_needs_is_refused(name: str, scenario: Scenario) -> None:
+    kind = type(METHODS[name]).__name__
+    with pytest.raises(ValueError, match=f"{kind} can be used in scenario .* only.*this is {scenario}"):
+        go(METHODS[name], scenario)
+
+
+@each_method
+def test_without_boundaries_it_learns_or_says_that_it_needs_them(name: str) -> None:
+    """Begin and end are never called."""
+    method = METHODS[name]
+    whole = stream("domain")
+    unbounded = dataclasses.replace(whole[:1], boundaries=False)
+    if "domain" not in method.needs.scenarios:
+        return
+    one = learner(method)
+    if method.needs.boundaries:
+        with pytest.raises(ValueError, match=r"must be told where tasks begin.*replay"):
+            run(unbounded, one, ORDER)
+        with pytest.raises(RuntimeError, match=r"must be told where tasks begin"):
+            learner(method).observe(*whole[0].train.batch(torch.arange(12)))
+        return
+    run(unbounded, one, Order(epochs=20, batch_size=12), curve_every=0)
+    task = whole[0]
+    assert one.tasks == 0 and isinstance(task.test, Examples)
+    assert one.accuracy(task.test, task) > 0.9
+
+
+@pytest.mark.parametrize("name", discover())
 def test_a_method_says_where_it_comes_from(name: str) -> None:
     kind = discover()[name]
     assert len(kind.paper) > 10 and kind.__doc__ and not kind.__doc__.startswith(kind.__name__ + "(")
@@ -296,7 +355,7 @@ def test_a_method_says_where_it_comes_from(name: str) -> None:
 
 @each_method
 def test_what_a_method_tells_of_itself_is_json_and_finite(name: str) -> None:
-    one, result = go(METHODS[name], "domain", "cnn")
+    one, result = go(METHODS[name], model="cnn")
     assert type(result).from_json(result.to_json()) == result
     size, formula = one.method.stiffness(one.state)
     assert math.isfinite(size) and size >= 0 and bool(formula) == bool(size)

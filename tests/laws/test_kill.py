@@ -9,12 +9,14 @@ from pathlib import Path
 
 import pytest
 
-from retain.methods import discover
-
 BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
 
 
-@pytest.mark.parametrize("method", discover())
+# One of each kind; every method is stopped and crashed within one process in test_runs.py.
+KINDS = ["naive", "ewc", "gem", "generative-replay", "replay"]
+
+
+@pytest.mark.parametrize("method", KINDS)
 def test_two_kills(method: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.syspath_prepend(BENCHMARKS)  # child processes import it by name
     kill = importlib.import_module("kill")

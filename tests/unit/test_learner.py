@@ -38,7 +38,7 @@ def test_a_choice_that_does_not_exist_is_refused(wrong: dict[str, Any]) -> None:
 
 
 def test_calls_out_of_order_say_what_comes_first() -> None:
-    one = learner(Naive())
+    one = learner(EWC())
     x, y = stream("domain")[0].train.batch(torch.arange(4))
     for early in (lambda: one.observe(x, y), lambda: one.batch(x, y), one.end_task, one.step):
         with pytest.raises(RuntimeError, match="begin_task"):

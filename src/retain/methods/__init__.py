@@ -8,13 +8,14 @@ import pkgutil
 from typing import Any
 
 from retain.method import Method
+from retain.types import Scenario
 
 
 def discover() -> dict[str, type[Method[Any]]]:
     """Every method in this folder by its name: that of its file, with dashes.
 
-    >>> sorted(discover())
-    ['ewc', 'gem', 'generative-replay', 'joint', 'l2', 'naive', 'replay']
+    >>> discover()["ewc"].__name__
+    'EWC'
     """
     found: dict[str, type[Method[Any]]] = {}
     for module in sorted(m.name for m in pkgutil.iter_modules(__path__)):
@@ -30,3 +31,34 @@ def discover() -> dict[str, type[Method[Any]]]:
             )
         found[module.replace("_", "-")] = own[0]
     return found
+
+
+def usable_in(method: Method[Any], scenario: Scenario) -> None:
+    """Raise ValueError where a method needs what a scenario hides; the message says what can be used."""
+    if scenario in method.needs.scenarios:
+        return
+    others = [n for n, kind in discover().items() if scenario in kind.traits.scenarios]
+    raise ValueError(
+        f"{type(method).__name__} can be used in scenario {' or '.join(method.needs.scenarios)} only, where the "
+        f"task of an example is known when predicting; this is {scenario}, where these can: {', '.join(others)}"
+    )
+
+
+def free_of_boundaries() -> list[str]:
+    """The methods that run without being told where a task begins and ends."""
+    return [n for n, kind in discover().items() if not kind.traits.boundaries]
+
+
+def caution(method: Method[Any], scenario: Scenario) -> str | None:
+    """One line where a method is known to fail in a scenario, with what works there instead; else None."""
+    if scenario not in method.needs.fails_in:
+        return None
+    works = [
+        n
+        for n, kind in discover().items()
+        if scenario in kind.traits.scenarios and scenario not in kind.traits.fails_in and kind.data == "task"
+    ]
+    return (
+        f"{type(method).__name__} is known to fail in scenario {scenario}: it ends near what plain training "
+        f"reaches (about 20% on Split MNIST). What works there: {', '.join(works)}"
+    )

@@ -10,7 +10,7 @@ from torch import Generator
 
 from retain import tree
 from retain.curvature import Labels, Quadratic, fisher
-from retain.method import GradientMethod, Update, check_choices
+from retain.method import GradientMethod, Traits, Update, check_choices
 from retain.types import Batch, Params, Problem, Step, Task
 
 
@@ -35,6 +35,7 @@ class EWC(GradientMethod[State]):
     is stable for every lam; as a gradient, SGD diverges once lr * lam * max F > 2.
     """
 
+    traits: ClassVar[Traits] = Traits(stores="statistics", cost="one step and a pull", fails_in=("class",))
     paper: ClassVar[str] = (
         "Kirkpatrick et al. 2017, arXiv:1612.00796; online: Schwarz et al. 2018, arXiv:1805.06370"
     )

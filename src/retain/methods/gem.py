@@ -13,7 +13,7 @@ from torch import Generator, Tensor
 from retain import tree
 from retain.curvature import covered, group_gradients
 from retain.memory import Ring
-from retain.method import GradientMethod, Update, check_choices
+from retain.method import GradientMethod, Traits, Update, check_choices
 from retain.projection import project
 from retain.types import Batch, Params, Problem, Task
 
@@ -40,6 +40,9 @@ class GEM(GradientMethod[State]):
     margin > 0 leans towards the past, so that backward transfer can be positive.
     """
 
+    traits: ClassVar[Traits] = Traits(
+        stores="examples", growth="with tasks", cost="one step and one gradient of each task's memory"
+    )
     paper: ClassVar[str] = "Lopez-Paz & Ranzato 2017, arXiv:1706.08840"
 
     memory_per_task: int = 256  # examples kept of each task

@@ -14,7 +14,7 @@ from torch.func import functional_call
 
 from retain import tree
 from retain.memory import beside
-from retain.method import GradientMethod, Update, check_choices
+from retain.method import GradientMethod, Traits, Update, check_choices
 from retain.models import VAE, conv_vae, mlp_vae
 from retain.optim import Optim
 from retain.types import HIDDEN, Batch, Params, Problem, Spec, Task, probabilities
@@ -41,6 +41,9 @@ class GenerativeReplay(GradientMethod[State]):
     the previous solver. No example of the past is stored.
     """
 
+    traits: ClassVar[Traits] = Traits(
+        stores="generator", cost="one step of solver and generator on twice the examples"
+    )
     paper: ClassVar[str] = "Shin et al. 2017, arXiv:1705.08690; weights: van de Ven et al. 2022"
 
     labels: Literal["hard", "soft"] = "hard"  # the previous solver's choice, or its probabilities
@@ -105,7 +108,9 @@ class GenerativeReplay(GradientMethod[State]):
         image: Tensor = vae.emit(functional_call(vae.decoder, _under(PREFIX + "decoder.", params), (z,)))
         return image
 
-    def loss(self, problem: Problem, params: Params, state: State, batch: Batch, loss: Tensor) -> Tensor:
+    def loss(
+        self, problem: Problem, params: Params, state: State, batch: Batch, logits: Tensor, loss: Tensor
+    ) -> Tensor:
         """The solver's loss plus the generator's; they share no parameter."""
         vae = _skeleton(self, problem.spec.shape, problem.spec.range)
         bound = functional_call(vae, _under(PREFIX, params), (batch.x, batch.extra["noise"]))

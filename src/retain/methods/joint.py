@@ -8,7 +8,7 @@ from typing import ClassVar, Literal, NamedTuple, final
 from torch import Generator
 
 from retain import tree
-from retain.method import GradientMethod
+from retain.method import GradientMethod, Traits
 from retain.types import Params, Problem, Task
 
 
@@ -27,6 +27,9 @@ class Joint(GradientMethod[State]):
     reaches is what the network could know.
     """
 
+    traits: ClassVar[Traits] = Traits(
+        stores="examples", growth="with tasks", cost="one step; as many as all tasks so far have"
+    )
     paper: ClassVar[str] = "the upper bound: multi-task training, Caruana 1997"
     data: ClassVar[Literal["task", "all so far"]] = "all so far"
 

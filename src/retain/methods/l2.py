@@ -11,7 +11,7 @@ from torch import Generator
 
 from retain import tree
 from retain.curvature import Quadratic
-from retain.method import GradientMethod, Update
+from retain.method import GradientMethod, Traits, Update
 from retain.types import Batch, Params, Problem, Task
 
 
@@ -30,6 +30,7 @@ class L2(GradientMethod[State]):
     that matter to nothing as for those that matter most.
     """
 
+    traits: ClassVar[Traits] = Traits(fails_in=("class",))
     paper: ClassVar[str] = "Kirkpatrick et al. 2017, arXiv:1612.00796, figure 2A (the L2 line)"
 
     lam: float = 1.0  # strength of the pull to each old task's weights, >= 0

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar, final
 
-from retain.method import GradientMethod
+from retain.method import GradientMethod, Traits
 
 
 @final
@@ -13,4 +13,5 @@ from retain.method import GradientMethod
 class Naive(GradientMethod[None]):
     """Step along g, the gradient of the current batch's loss, and do nothing else."""
 
+    traits: ClassVar[Traits] = Traits(fails_in=("class",), boundaries=False)
     paper: ClassVar[str] = "the baseline; catastrophic interference: McCloskey & Cohen 1989"

@@ -8,7 +8,7 @@ from typing import Any, ClassVar, Literal, NamedTuple, final
 from torch import Generator
 
 from retain.memory import Balanced, Reservoir, beside
-from retain.method import GradientMethod, Update, check_choices
+from retain.method import GradientMethod, Traits, Update, check_choices
 from retain.types import Batch, Params, Problem, Task
 
 
@@ -29,6 +29,9 @@ class Replay(GradientMethod[State]):
     the replayed one 1 - 1 / k (van de Ven et al. 2022); with `examples`, every example counts alike.
     """
 
+    traits: ClassVar[Traits] = Traits(
+        stores="examples", cost="one step on twice the examples", boundaries=False
+    )
     paper: ClassVar[str] = "Chaudhry et al. 2019, arXiv:1902.10486 (ER)"
 
     memory: int = 2000  # examples kept in all

@@ -33,6 +33,7 @@ class Stream(Sequence[Task]):
     num_classes: int  # outputs of the network
     classes: Classes = "all"  # scenario class only: which outputs loss and prediction run over
     config: dict[str, Any] = field(default_factory=dict)  # JSON-able; `build(config)` makes it again
+    boundaries: bool = True  # whether methods are told where a task begins and ends
 
     def __post_init__(self) -> None:
         if not self.tasks:
@@ -42,6 +43,8 @@ class Stream(Sequence[Task]):
                 f"scenario must be one of {get_args(Scenario)} and classes one of {get_args(Classes)}, "
                 f"got {self.scenario!r} and {self.classes!r}"
             )
+        if not self.boundaries and self.scenario == "task":
+            raise ValueError("a stream without boundaries hides its tasks: its scenario is domain or class")
         if len({t.index for t in self.tasks}) < len(self.tasks):
             raise ValueError(f"stream {self.name!r}: two tasks have the same index; each needs its own")
         try:
