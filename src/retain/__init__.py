@@ -13,13 +13,42 @@ if TYPE_CHECKING:
     from retain.examples import Examples
     from retain.learner import Learner
     from retain.method import GradientMethod, Method
+    from retain.methods.agem import AGEM
+    from retain.methods.bir import BIR
+    from retain.methods.der import DER
+    from retain.methods.der_pp import DERpp
+    from retain.methods.er_ace import ERACE
     from retain.methods.ewc import EWC
+    from retain.methods.gdumb import GDumb
     from retain.methods.gem import GEM
+    from retain.methods.generative_classifier import GenerativeClassifier
     from retain.methods.generative_replay import GenerativeReplay
+    from retain.methods.gpm import GPM
+    from retain.methods.gss import GSS
+    from retain.methods.hat import HAT
+    from retain.methods.icarl import ICaRL
     from retain.methods.joint import Joint
+    from retain.methods.kfac_laplace import KFACLaplace
     from retain.methods.l2 import L2
+    from retain.methods.lwf import LwF
+    from retain.methods.mas import MAS
+    from retain.methods.mir import MIR
     from retain.methods.naive import Naive
+    from retain.methods.ncl import NCL
+    from retain.methods.ncm import NCM
+    from retain.methods.owm import OWM
+    from retain.methods.packnet import PackNet
+    from retain.methods.progressive import Progressive
+    from retain.methods.randumb import RanDumb
+    from retain.methods.ranpac import RanPAC
     from retain.methods.replay import Replay
+    from retain.methods.replay_through_feedback import ReplayThroughFeedback
+    from retain.methods.rwalk import RWalk
+    from retain.methods.separate import Separate
+    from retain.methods.si import SI
+    from retain.methods.slda import SLDA
+    from retain.methods.vcl import VCL
+    from retain.methods.xdg import XdG
     from retain.optim import Optim
     from retain.order import Order, batches
     from retain.result import Result
@@ -28,10 +57,61 @@ if TYPE_CHECKING:
     from retain.types import Batch, Problem, Step, Task
 
 __all__ = [
-    "EWC", "GEM", "L2", "Batch", "Diverged", "Examples", "GenerativeReplay", "GradientMethod", "Interrupted",
-    "Joint", "Learner", "Method", "Naive", "Optim", "Order", "Problem", "Progress", "Replay", "Result",
-    "Step", "Stream", "Task", "batches", "chain", "run",
-]  # fmt: skip
+    "AGEM",
+    "BIR",
+    "DER",
+    "ERACE",
+    "EWC",
+    "GEM",
+    "GPM",
+    "GSS",
+    "HAT",
+    "L2",
+    "MAS",
+    "MIR",
+    "NCL",
+    "NCM",
+    "OWM",
+    "SI",
+    "SLDA",
+    "VCL",
+    "Batch",
+    "DERpp",
+    "Diverged",
+    "Examples",
+    "GDumb",
+    "GenerativeClassifier",
+    "GenerativeReplay",
+    "GradientMethod",
+    "ICaRL",
+    "Interrupted",
+    "Joint",
+    "KFACLaplace",
+    "Learner",
+    "LwF",
+    "Method",
+    "Naive",
+    "Optim",
+    "Order",
+    "PackNet",
+    "Problem",
+    "Progress",
+    "Progressive",
+    "RWalk",
+    "RanDumb",
+    "RanPAC",
+    "Replay",
+    "ReplayThroughFeedback",
+    "Result",
+    "Separate",
+    "Step",
+    "Stream",
+    "Task",
+    "XdG",
+    "batches",
+    "chain",
+    "run",
+]
 
 # Names are fetched when they are first asked for, so that `retain --help` need not wait for torch.
 _HOME = {
@@ -40,13 +120,42 @@ _HOME = {
     "examples": ["Examples"],
     "learner": ["Learner"],
     "method": ["GradientMethod", "Method"],
+    "methods.agem": ["AGEM"],
+    "methods.bir": ["BIR"],
+    "methods.der": ["DER"],
+    "methods.der_pp": ["DERpp"],
+    "methods.er_ace": ["ERACE"],
     "methods.ewc": ["EWC"],
+    "methods.gdumb": ["GDumb"],
     "methods.gem": ["GEM"],
+    "methods.generative_classifier": ["GenerativeClassifier"],
     "methods.generative_replay": ["GenerativeReplay"],
+    "methods.gpm": ["GPM"],
+    "methods.gss": ["GSS"],
+    "methods.hat": ["HAT"],
+    "methods.icarl": ["ICaRL"],
     "methods.joint": ["Joint"],
+    "methods.kfac_laplace": ["KFACLaplace"],
     "methods.l2": ["L2"],
+    "methods.lwf": ["LwF"],
+    "methods.mas": ["MAS"],
+    "methods.mir": ["MIR"],
     "methods.naive": ["Naive"],
+    "methods.ncl": ["NCL"],
+    "methods.ncm": ["NCM"],
+    "methods.owm": ["OWM"],
+    "methods.packnet": ["PackNet"],
+    "methods.progressive": ["Progressive"],
+    "methods.randumb": ["RanDumb"],
+    "methods.ranpac": ["RanPAC"],
     "methods.replay": ["Replay"],
+    "methods.replay_through_feedback": ["ReplayThroughFeedback"],
+    "methods.rwalk": ["RWalk"],
+    "methods.separate": ["Separate"],
+    "methods.si": ["SI"],
+    "methods.slda": ["SLDA"],
+    "methods.vcl": ["VCL"],
+    "methods.xdg": ["XdG"],
     "optim": ["Optim"],
     "order": ["Order", "batches"],
     "result": ["Result"],

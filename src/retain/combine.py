@@ -71,6 +71,17 @@ class Chain(GradientMethod[tuple[Any, ...]]):
             params = m.view(problem, params, s, task, rng)
         return params
 
+    def predict(
+        self, problem: Problem, params: Params, state: tuple[Any, ...], x: Tensor, task: Tensor
+    ) -> Tensor:
+        """The one's that has a way of its own to predict, if any; else the logits of the view."""
+        for i, m in enumerate(self.methods):
+            if _predicts(m):
+                for other, s in zip(self.methods, state, strict=True):
+                    params = params if other is m else other.view(problem, params, s, task, None)
+                return m.predict(problem, params, state[i], x, task)
+        return super().predict(problem, params, state, x, task)
+
     def loss(
         self, problem: Problem, params: Params, state: tuple[Any, ...], batch: Batch, logits: Tensor,
         loss: Tensor,
@@ -148,7 +159,8 @@ def chain(*methods: GradientMethod[Any]) -> GradientMethod[Any]:
     """Combine gradient methods: `chain(Replay(...), EWC(...))`. One method alone is itself.
 
     Raises:
-        ValueError: no method; two of a kind that need parameters under the same prefix.
+        ValueError: no method; two of a kind that need parameters under the same prefix; two that
+            predict in ways of their own.
         TypeError: something that is not a GradientMethod (joint training cannot be combined).
     """
     if not methods:
@@ -159,7 +171,14 @@ def chain(*methods: GradientMethod[Any]) -> GradientMethod[Any]:
     prefixes = [p for m in methods for p in m.optimizers()]
     if len(set(prefixes)) < len(prefixes):
         raise ValueError(f"two methods of the chain add parameters under one prefix: {sorted(prefixes)}")
+    if len(own := [type(m).__name__ for m in methods if _predicts(m)]) > 1:
+        raise ValueError(f"two methods of the chain predict in ways of their own: {' and '.join(own)}")
     return methods[0] if len(methods) == 1 else Chain(methods)
+
+
+def _predicts(method: GradientMethod[Any]) -> bool:
+    """Whether it has a way of its own to predict."""
+    return type(method).predict is not GradientMethod.predict
 
 
 def describe(method: Method[Any]) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import multiprocessing as mp
 import signal
 import threading
@@ -47,6 +48,7 @@ class _Worker:
 def _start(events: Any, stopping: Any) -> None:
     _Worker.events, _Worker.stopping = events, stopping
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent hears Ctrl-C and asks all to stop
+    logging.getLogger("retain").setLevel(logging.ERROR)  # and says once what there is to note of a method
 
 
 def _work(job: Job, resume: bool) -> Result | Failure:

@@ -34,9 +34,9 @@ from retain.streams import BUILDERS, Stream, build
 class Settings:
     """What any run can be told, whatever its method. None: the stream's own default."""
 
-    data: Literal["mnist", "fashion-mnist"] = "mnist"  # the images
-    folder: str | None = None  # where the data lie, in torchvision's layout
-    scenario: Literal["task", "domain", "class"] | None = None  # split: what is known of the task at test
+    data: Literal["mnist", "fashion-mnist", "cifar10", "cifar100"] = "mnist"  # the images
+    folder: str | None = None  # where the data lie, in torchvision's layout; CIFAR: the binary version
+    scenario: Literal["task", "domain", "class"] | None = None  # what is known of the task at test
     tasks: int | None = None  # how many tasks
     samples: int | None = None  # training images a task
     test_samples: int | None = None  # test images a task
@@ -47,6 +47,9 @@ class Settings:
     first: Literal["permuted", "plain"] | None = None  # permuted: whether the first task is permuted too
     max_angle: float | None = None  # rotated: the largest angle, in degrees
     noise: float | None = None  # noisy-clean: the largest number added to a pixel
+    boundaries: bool = True  # tell methods where a task begins and ends
+    blur: float = 0.0  # share of a task's images that changes places with its neighbours', in [0, 1)
+    repeats: int = 1  # times that all tasks come round, their images dealt among the visits
     pad: bool = False  # zero-pad the images to 32x32
     normalise: bool = False  # read pixels as (x - mean) / sd
     model: Literal["mlp", "cnn"] = "mlp"  # the network

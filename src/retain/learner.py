@@ -159,9 +159,11 @@ class Learner:
         if task is None:
             raise RuntimeError("end_task, but no task has begun: learner.begin_task(task) comes first")
         self.check()
+        self.stepper.factor = 1.0  # what a method trains while it consolidates is not on the task's schedule
         with torch.no_grad():
             state = self.method.end_task(problem, self.params, self.state, task, self.stepper, self.rng)
             self._adopt(state)
+        self.check()
 
     # ---- the same, inside a loop of one's own ----
 

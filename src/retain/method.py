@@ -8,7 +8,9 @@ task and the inputs of `predict` are never changed.
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import (
     Any,
@@ -26,12 +28,22 @@ from typing import (
 import torch
 from torch import Generator, Tensor
 
+from retain import tree
 from retain.optim import Optim
 from retain.types import Batch, Params, Problem, Scenario, Step, Task, cross_entropy
 
 S = TypeVar("S")
 Stores = Literal["nothing", "statistics", "generator", "examples"]
 Growth = Literal["constant", "with tasks", "with classes"]
+RULES: dict[str, Callable[[float], bool]] = {
+    "> 0": lambda v: v > 0,
+    ">= 0": lambda v: v >= 0,
+    "> 1": lambda v: v > 1,
+    ">= 1": lambda v: v >= 1,
+    "in [0, 1)": lambda v: 0 <= v < 1,
+    "in [0, 1]": lambda v: 0 <= v <= 1,
+    "in (0, 1]": lambda v: 0 < v <= 1,
+}
 SLOWER = "lower the learning rate (lr, --lr) or clip the gradient (clip, --clip)"
 
 
@@ -186,12 +198,8 @@ class GradientMethod(Method[S]):
         with torch.no_grad():
             batch, state = self.batch(problem, params, state, batch, rng)
         loss = self.objective(problem, params, state, batch, rng)
-        moved = {k: p for k, p in params.items() if p.requires_grad}
-        grads = torch.autograd.grad(loss, list(moved.values()), allow_unused=True)
-        filled = {
-            k: torch.zeros_like(p) if g is None else g for (k, p), g in zip(moved.items(), grads, strict=True)
-        }
-        params, state = self.finish(problem, params, state, batch, filled, update)
+        grads = tree.gradients(loss, {k: p for k, p in params.items() if p.requires_grad})
+        params, state = self.finish(problem, params, state, batch, grads, update)
         return params, state, loss.detach()
 
     def predict(self, problem: Problem, params: Params, state: S, x: Tensor, task: Tensor) -> Tensor:
@@ -206,3 +214,20 @@ def check_choices(method: Method[Any]) -> None:
             words = ", ".join(get_args(hint))
             kind = type(method).__name__
             raise ValueError(f"{kind}.{name} must be one of {words}, got {getattr(method, name)!r}")
+
+
+def check_numbers(method: Method[Any], rules: dict[str, str]) -> None:
+    """Raise ValueError where a field, or a member of a tuple, is infinite or breaks its rule.
+
+    A rule is one of RULES as the message says it, such as "a number > 0 or none"; None passes where the
+    field's type has it.
+    """
+    hints = get_type_hints(type(method))
+    for name, words in rules.items():
+        value = getattr(method, name)
+        if value is None and type(None) in get_args(hints[name]):
+            continue
+        rule = RULES[words.removeprefix("a number ").partition(" or ")[0]]
+        for v in value if isinstance(value, tuple) else (value,):
+            if not (math.isfinite(v) and rule(v)):
+                raise ValueError(f"{type(method).__name__}.{name} must be {words}, got {value}")

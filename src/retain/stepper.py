@@ -111,7 +111,9 @@ class Stepper:
         for prefix, optimizer in self.optimizers.items():
             members = [live[k] for k in self.members(prefix)]
             for k, p in zip(self.members(prefix), members, strict=True):
-                p.grad = grads[k]
+                g = grads[k]
+                # torch's fused SGD misreads a gradient whose layout is not the parameter's, without an error
+                p.grad = g if g.stride() == p.stride() else torch.empty_like(p).copy_(g)
             if self.clip is not None:
                 torch.nn.utils.clip_grad_norm_(members, self.clip)
             for base, group in zip(self.base[prefix], optimizer.param_groups, strict=True):

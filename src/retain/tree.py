@@ -26,6 +26,12 @@ def add_pull(grads: Params, strength: float, weight: Params, params: Params, mom
     return grads
 
 
+def gradients(loss: Tensor, moved: Params) -> Params:
+    """The gradient of a scalar by each entry, 0 where it does not depend on it."""
+    found = torch.autograd.grad(loss, list(moved.values()), materialize_grads=True)
+    return dict(zip(moved, found, strict=True))
+
+
 def dot(a: Params, b: Params) -> Tensor:
     """Sum over all entries of a of a_i b_i: a scalar."""
     return torch.stack([(a[k] * b[k]).sum() for k in a]).sum()

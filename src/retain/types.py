@@ -66,6 +66,11 @@ class Task:
             return replace(self, test=None, index=HIDDEN, name="")
         return replace(self, test=None)
 
+    def batch(self, rows: Tensor, device: torch.device) -> Batch:
+        """The training examples that `rows` [n] names."""
+        x, y = (t.to(device) for t in self.train.batch(rows))
+        return Batch(x, y, torch.full_like(y, self.index))
+
 
 class Spec(NamedTuple):
     """What a method may know of the model and the data before it sees any."""

@@ -74,7 +74,8 @@ def refused(capsys: pytest.CaptureFixture[str], *args: str | Path, code: int = 2
         ("report", "name one folder"),
         ("report /no/such/folder", "/no/such/folder is not a folder"),
         ("list method", "no list of 'method' (did you mean 'methods'?)"),
-        ("list methods ewc", "what is 'ewc' for?"),
+        ("list streams split", "what is 'split' for?"),
+        ("list methods ewcc", "no method is called 'ewcc' (did you mean 'ewc'?)"),
     ],
 )
 def test_is_told_in_one_line(capsys: pytest.CaptureFixture[str], line: str, complaint: str) -> None:

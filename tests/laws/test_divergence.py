@@ -7,7 +7,21 @@ from typing import Any
 
 import pytest
 import torch
-from tests.laws.toy import CLASSES, METHODS, ORDER, N, differing, go, images, kept, learner, mlp, stream
+from tests.laws.toy import (
+    CLASSES,
+    METHODS,
+    ORDER,
+    N,
+    Scenario,
+    differing,
+    go,
+    home,
+    images,
+    kept,
+    learner,
+    mlp,
+    stream,
+)
 
 from retain import EWC, Diverged, Learner, Method, Naive, Optim, Stream, checkpoint, run
 from retain.divergence import EVERY
@@ -16,7 +30,7 @@ from retain.sitting import CHECKPOINT
 BAD = 17  # the example of task 2 that overflows
 
 
-def poisoned(n: int = N) -> Stream:
+def poisoned(n: int = N, scenario: Scenario = "domain") -> Stream:
     """Three tasks of floats; one training example of the second is too large for float32 arithmetic."""
     arrays = []
     for t in range(3):
@@ -25,7 +39,7 @@ def poisoned(n: int = N) -> Stream:
         if t == 1:
             x[BAD] = 3e38
         arrays.append((x, y, x_test, y_test))
-    return Stream.from_arrays(arrays)
+    return Stream.from_arrays(arrays, scenario)
 
 
 def first_bad_step(method: Method[Any], n: int, seed: int = 0) -> int:
@@ -41,7 +55,7 @@ def test_trap_13_the_first_bad_step_is_named_and_the_last_good_checkpoint_kept(
     one = learner(METHODS[name])
     step = first_bad_step(METHODS[name], N)
     with pytest.raises(Diverged, match="NaN or infinite") as error:
-        run(poisoned(), one, ORDER, out=tmp_path, checkpoint_seconds=1e9)
+        run(poisoned(scenario=home(METHODS[name])), one, ORDER, out=tmp_path, checkpoint_seconds=1e9)
     assert (error.value.task, error.value.step) == (2, step)
     assert not (tmp_path / "result.json").exists()
     good = checkpoint.load(tmp_path / CHECKPOINT)

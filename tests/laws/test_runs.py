@@ -31,13 +31,17 @@ from retain import (
     EWC,
     GEM,
     L2,
+    MAS,
+    SI,
     GradientMethod,
     Interrupted,
     Learner,
+    LwF,
     Method,
     Naive,
     Optim,
     Replay,
+    RWalk,
     batches,
     chain,
     checkpoint,
@@ -85,7 +89,8 @@ def test_another_seed_gives_other_bits(name: str) -> None:
     two.seed = 1  # the order of the data alone
     for each in (one, two):
         run(stream(home(METHODS[name])), each, ORDER, curve_every=0)
-    assert differing(kept(one), kept(two))
+    if name not in EXCEPT["order of the data"]:
+        assert differing(kept(one), kept(two))
     other, _ = go(METHODS[name], seed=1)
     assert differing(kept(one), kept(other))
 
@@ -212,10 +217,15 @@ def test_a_loop_of_ones_own_ends_in_the_same_bits(name: str, settings: int) -> N
 
 NOTHING: dict[str, Method[Any]] = {
     "l2": L2(lam=0),
+    "si": SI(c=0),
+    "mas": MAS(lam=0),
+    "rwalk": RWalk(lam=0),
+    "lwf": LwF(lam=0),
     "ewc": EWC(lam=0),
     "ewc-proximal": EWC(lam=0, proximal=True),
     "replay": Replay(memory=0),
-    "replay-balanced": Replay(memory=0, select="balanced", weighting="tasks"),
+    "replay-balanced": Replay(memory=0, select="balanced"),
+    "replay-tasks": Replay(memory=0, select="random", weighting="tasks"),
     "gem": GEM(memory_per_task=0),
     "gem-random": GEM(memory_per_task=0, choice="random"),
     "chain": chain(Replay(memory=0), EWC(lam=0)),
@@ -258,7 +268,7 @@ def test_what_cannot_be_chained_is_refused(methods: tuple[Any, ...]) -> None:
 
 
 def test_a_chain_learns_and_a_run_of_it_can_be_taken_up_again(tmp_path: Path) -> None:
-    method = chain(Replay(memory=50), EWC(lam=1))
+    method = chain(Replay(memory=50, replay_batch=4), EWC(lam=1))
     whole, result = go(method)
     assert min(result.accuracy[i + 1][i] for i in range(3)) > 0.3 > result.accuracy[0][0] - 0.3
     assert result.examples_stored == 50 and result.method["name"] == "chain"

@@ -12,6 +12,13 @@ from torch import Tensor, nn
 
 from retain import EWC, GEM, GenerativeReplay, Learner, Method, Optim, Order, Replay, Stream, run
 from retain.methods import discover
+from retain.methods.kfac_laplace import KFACLaplace
+from retain.methods.lwf import LwF
+from retain.methods.ncm import NCM
+from retain.methods.randumb import RanDumb
+from retain.methods.ranpac import RanPAC
+from retain.methods.slda import SLDA
+from retain.methods.vcl import VCL
 from retain.result import Result
 from retain.seeds import derive
 
@@ -22,29 +29,99 @@ SGD = Optim(lr=0.1)
 N, CLASSES, SHAPE = 60, 4, (1, 8, 8)
 
 # Default settings, but for sizes that would take long.
-SMALL: dict[str, dict[str, Any]] = {"generative-replay": {"generator_hidden": (16,), "latent": 4}}
+SMALL: dict[str, dict[str, Any]] = {
+    "gdumb": {"memory": 40, "memory_epochs": 20, "memory_batch": 5},
+    "gss": {"memory": 30},
+    "packnet": {"prune": 0.5},
+    "icarl": {"memory": 20},
+    "randumb": {"size": 16},
+    "ranpac": {"size": 40},
+    "vcl": {"draws": 0, "sigma": 0.05, "sigma_lr": 0.01},
+    "rwalk": {"every": 2},
+    "generative-replay": {"generator_hidden": (16,), "latent": 4},
+    "replay-through-feedback": {"feedback": (16,), "latent": 4},
+    "bir": {"feedback": (16,), "latent": 4, "shut": 0.5},
+    "generative-classifier": {"generator_hidden": (16,), "latent": 3, "draws": 5, "generator_lr": 0.01},
+}
 DEFAULTS: dict[str, Method[Any]] = {n: kind(**SMALL.get(n, {})) for n, kind in discover().items()}
 VARIANTS: dict[str, Method[Any]] = {
+    "randumb-conv": RanDumb(features="conv", size=32, kernel=3, grid=2, apart=True),
+    "slda-first": SLDA(on="first"),
+    "ncm-network": NCM(on="network"),
+    "ranpac-network": RanPAC(on="network", size=30, lam=1.0),
     "ewc-online": EWC(online=True, gamma=0.9),
     "ewc-proximal": EWC(lam=1e6, proximal=True),
     "ewc-sampled": EWC(labels="sampled", examples=20),
     "ewc-true": EWC(labels="true", examples=None),
+    "kfac-laplace-nearest": KFACLaplace(merge="nearest"),
     "gem-random": GEM(choice="random", memory_per_task=20),
     "gem-ring-wraps": GEM(memory_per_task=25, margin=0.0, ridge=0.0),
     "replay-balanced": Replay(memory=20, select="balanced"),
-    "replay-tasks": Replay(memory=30, weighting="tasks", replay_batch=5),
+    "replay-tasks": Replay(memory=30, select="random", weighting="tasks", replay_batch=5),
+    "replay-herding": Replay(memory=4, select="herding", per_class=True),
+    "replay-ring": Replay(memory=20, select="ring"),
     "generative-replay-soft": GenerativeReplay(labels="soft", generator_hidden=(16,), latent=4),
     "generative-replay-conv": GenerativeReplay(generator="conv", latent=4, replay_batch=7),
+    "vcl-coreset": VCL(sigma=0.05, draws=0, coreset=10, coreset_steps=3),
+    "lwf-whole": LwF(lam=1.0, temperature=1.0),
 }
 METHODS = DEFAULTS | VARIANTS
 
 # Laws that a method is not under, with the reason.
 EXCEPT: dict[str, dict[str, str]] = {
-    "naive on the first task": {},
+    "naive on the first task": {
+        "gdumb": "learns at the end of a task alone",
+        "gss": "an example is replayed from the step after its own, in the first task too",
+        "icarl": "learns each class by a sigmoid of its own",
+        "slda": "the network is not trained",
+        "ncm": "the network is not trained",
+        "ncm-network": "the network is not trained",
+        "ranpac": "the network is not trained",
+        "ranpac-network": "the network is not trained",
+        "randumb": "the network is not trained",
+        "randumb-conv": "the network is not trained",
+        "replay-through-feedback": "the generator's loss also trains the network's layers",
+        "bir": "the generator's loss also trains the network's layers",
+        "generative-classifier": "the network is not trained",
+        "packnet": "prunes and retrains at the end of every task",
+        "hat": "learns through gates from the first step on",
+        "xdg": "learns through gates from the first step on",
+        "replay": "an example is replayed from the step after its own, in the first task too",
+        "replay-balanced": "an example is replayed from the step after its own, in the first task too",
+        "replay-ring": "an example is replayed from the step after its own, in the first task too",
+        "mir": "an example is replayed from the step after its own, in the first task too",
+        "er-ace": "an example is replayed from the step after its own, in the first task too",
+        "der": "an example is replayed from the step after its own, in the first task too",
+        "der-pp": "an example is replayed from the step after its own, in the first task too",
+        "vcl": "learns samples of its weights from the first step on",
+        "vcl-coreset": "learns samples of its weights from the first step on",
+    },
     "order of the classes": {
+        "icarl": "exemplars lie class after class, and are drawn by their places",
+        "bir": "a class is replayed, and gates are drawn, by its place in the order of the classes",
+        "vcl": "noise is drawn weight by weight, in the order of the head's rows",
+        "vcl-coreset": "noise is drawn weight by weight, in the order of the head's rows",
         "ewc-sampled": "a sampled label is found by its place in the order of the classes",
     },
-    "one step a batch": {"joint": "goes through the data of all tasks so far"},
+    "order of the data": {
+        "ncm": "sums in float64 of float32 numbers are exact: no order changes a bit",
+        "ncm-network": "sums in float64 of float32 numbers are exact: no order changes a bit",
+    },
+    "one step a batch": {
+        "gdumb": "learns at the end of a task alone",
+        "slda": "the network is not trained",
+        "ncm": "the network is not trained",
+        "ncm-network": "the network is not trained",
+        "ranpac": "the network is not trained",
+        "ranpac-network": "the network is not trained",
+        "randumb": "the network is not trained",
+        "randumb-conv": "the network is not trained",
+        "slda-first": "the network is trained on the first task alone",
+        "generative-classifier": "never runs the network",
+        "joint": "goes through the data of all tasks so far",
+        "separate": "a new network for each task, its running statistics included",
+        "progressive": "a new column for each task, its running statistics included",
+    },
 }
 
 

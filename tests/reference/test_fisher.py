@@ -178,10 +178,14 @@ def slow(problem: Problem, params: Params, data: Examples, labels: str) -> Param
         x, y = data.batch(torch.tensor([n]))
         allowed = problem.allowed(torch.tensor([HIDDEN]))
         classes = [c for c in range(C) if allowed is None or bool(allowed[0, c])]
-        for c in [int(y)] if labels == "true" else classes:
+        if labels == "true":
+            classes = [int(y)]
+        if labels == "argmax":
+            classes = [max(classes, key=lambda c: single(problem, params, x, c)[1])]
+        for c in classes:
             g, p = single(problem, params, x, c)
             for k in total:
-                total[k] += (1.0 if labels == "true" else p) * g[k] ** 2 / len(data)
+                total[k] += (p if labels == "exact" else 1.0) * g[k] ** 2 / len(data)
     return total
 
 
@@ -198,7 +202,7 @@ def generator(seed: int = 0) -> torch.Generator:
 
 
 @pytest.mark.parametrize("masked", [False, True])
-@pytest.mark.parametrize("labels", ["exact", "true"])
+@pytest.mark.parametrize("labels", ["exact", "true", "argmax"])
 @each_net
 def test_fisher_equals_a_loop_of_single_example_gradients(net: str, labels: str, masked: bool) -> None:
     problem, params, data = make(net, masked)

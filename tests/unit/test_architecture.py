@@ -14,12 +14,12 @@ SRC = Path(__file__).parents[2] / "src" / "retain"
 # goes to a lower floor or stays in its room; on an open floor it may also go next door. No cycles.
 FLOORS = {
     0: "types tree examples files seeds",
-    1: "metrics result projection curvature memory models streams optim checkpoint",
+    1: "metrics statistics result projection inputs parts curvature memory closed_form models streams optim checkpoint",
     2: "method report problem",
     3: "methods stepper divergence order",  # the last three are parts of the learner and the loop
     4: "learner combine",
     5: "run record sitting",
-    6: "compare experiment vault integrations",
+    6: "advise tune compare reproduce experiment vault integrations",
     7: "cli demo",
     8: "__init__ __main__",
 }

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any
 
 import pytest
 import torch
-from tests.laws.toy import CLASSES, ORDER, SCENARIOS, Scenario, cnn, differing, kept, learner, mlp, stream
+from tests.laws.toy import CLASSES, ORDER, SCENARIOS, Scenario, cnn, differing, go, kept, learner, mlp, stream
 from torch import Tensor, nn
 
-from retain import EWC, Joint, Learner, Method, Naive, Optim, Replay, run
+from retain import EWC, GradientMethod, Joint, Learner, Method, Naive, Optim, Replay, run
 from retain.divergence import EVERY, Watch
 from retain.problem import Binding
 from retain.types import HIDDEN, Batch, Params, Problem
@@ -269,3 +270,25 @@ def test_a_class_or_a_name_is_no_method() -> None:
     for wrong in ("ewc", EWC):
         with pytest.raises(TypeError, match="method must be one such as"):
             Learner(mlp(), wrong)  # type: ignore[arg-type]
+
+
+@dataclass(frozen=True)
+class Sliced(GradientMethod[None]):
+    """Naive, but its gradients are views into something larger, or transposed, or laid out plainly."""
+
+    kind: str = "plain"
+
+    def gradient(self, problem: Problem, params: Params, state: None, batch: Batch, grads: Params) -> Params:
+        if self.kind == "sliced":
+            return {k: torch.stack([g, 0 * g], -1)[..., 0] for k, g in grads.items()}
+        if self.kind == "transposed":
+            return {k: g.T.contiguous().T if g.dim() == 2 else g for k, g in grads.items()}
+        return grads
+
+
+@pytest.mark.parametrize("optim", [Optim(lr=0.1), Optim("adam", lr=1e-3)])
+@pytest.mark.parametrize("kind", ["sliced", "transposed"])
+def test_a_step_does_not_depend_on_how_the_gradient_lies_in_memory(kind: str, optim: Optim) -> None:
+    """torch's fused SGD reads a strided gradient as if it were contiguous."""
+    plain, strided = go(Naive(), optim=optim)[0], go(Sliced(kind), optim=optim)[0]
+    assert differing(plain.params, strided.params) == []

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.stats import chisquare
 
-from retain.memory import Balanced, Reservoir, Ring, Slots, beside
+from retain.memory import Balanced, Dark, Reservoir, Ring, Slots, beside, mixed
 from retain.types import Batch
 
 sizes = st.lists(st.integers(1, 9), min_size=1, max_size=8)
@@ -156,3 +156,59 @@ def test_new_and_old_side_by_side() -> None:
             beside(taken, old)
     mixed = beside(new, soft)
     assert mixed.y[0].tolist() == [0, 1, 0] and torch.equal(mixed.y[4:], soft.y)
+
+
+@given(st.integers(0, 12), sizes)
+def test_a_reservoir_says_where_each_row_went(capacity: int, batches: list[int]) -> None:
+    memory, seen, generator = Reservoir.like(numbered(0, 1), capacity), 0, rng()
+    twin, same = Reservoir.like(numbered(0, 1), capacity), rng()
+    for n in batches:
+        batch = numbered(seen, n)
+        before = memory.slots.x.clone()
+        memory, slot = memory.take(batch, generator)
+        twin = twin.add(batch, 0, same)
+        kept = slot >= 0
+        assert torch.equal(memory.slots.x[slot[kept]], batch.x[kept])
+        elsewhere = torch.ones(capacity, dtype=torch.bool)
+        elsewhere[slot[kept]] = False
+        assert torch.equal(memory.slots.x[elsewhere], before[elsewhere])
+        assert torch.equal(memory.slots.x, twin.slots.x)
+        seen += n
+
+
+@given(st.integers(1, 12), sizes)
+def test_what_the_network_said_stays_with_its_example(capacity: int, batches: list[int]) -> None:
+    memory, seen, generator = Dark.like(numbered(0, 1), torch.zeros(capacity, 2)), 0, rng()
+    for n in batches:
+        batch = numbered(seen, n)
+        memory = memory.add(batch, generator)
+        memory.note(torch.cat([-batch.x, 2 * batch.x], 1))
+        seen += n
+        old, z = memory.draw(5, generator)
+        assert min(numbers(old)) >= 1 and memory.filled == min(seen, capacity)
+        assert torch.equal(z, torch.cat([-old.x, 2 * old.x], 1))
+
+
+@given(st.integers(4, 20), st.lists(st.integers(0, 2), min_size=1, max_size=60))
+def test_a_balanced_ring_holds_the_newest_of_each_class(capacity: int, labels: list[int]) -> None:
+    memory = Balanced.like(numbered(0, 1), capacity, newest=True)
+    for start in range(0, len(labels), 5):
+        part = torch.tensor(labels[start : start + 5])
+        i = torch.arange(start + 1, start + len(part) + 1)
+        memory = memory.add(Batch(i[:, None].float(), part, i * 10), 0, rng())
+    held = sorted(numbers(memory.all()))
+    assert len(held) == min(capacity, len(labels))
+    counts = Counter(labels[i - 1] for i in held)
+    for c in set(labels):
+        of_class = [i + 1 for i, label in enumerate(labels) if label == c]
+        assert [i for i in held if labels[i - 1] == c] == of_class[len(of_class) - counts[c] :]
+        assert counts[c] == len(of_class) or counts[c] >= max(counts.values()) - 1
+
+
+def test_each_part_of_a_mixture_counts_as_it_is_told() -> None:
+    three = mixed((numbered(0, 4), 1.0), (numbered(10, 2), 0.0), (numbered(20, 5), 0.5))
+    assert numbers(three) == [1, 2, 3, 4, 11, 12, 21, 22, 23, 24, 25]
+    assert three.weight is not None
+    torch.testing.assert_close(three.weight, torch.tensor([0.25] * 4 + [0.0] * 2 + [0.1] * 5))
+    with pytest.raises(ValueError, match="chain"):
+        mixed((three, 1.0), (numbered(0, 1), 1.0))

@@ -16,7 +16,7 @@ from retain.report import (
     summarise,
     table,
 )
-from retain.report.table import Stat, percent
+from retain.report.table import Stat, caveats, percent
 from retain.result import Result
 
 example = examples.example
@@ -165,8 +165,8 @@ def test_the_sentence_is_computed() -> None:
     joint = matrix_run("joint", [[0.1] * 3, [0.97, 0.1, 0.1], [0.97, 0.97, 0.1], [0.97, 0.97, 0.97]])
     assert sentence([naive, l2, ewc, joint]) == (
         "After C, plain training has lost 9.1 points on A, L2 2.0 (but learned C only to 84.0 %) and "
-        "EWC gained 0.3; over all tasks EWC comes best with 96.1 %, while joint training, which keeps "
-        "all data, reaches 97.0 %."
+        "EWC gained 0.3; over all tasks EWC comes first with 96.1 % (one seed: chance is not ruled out), while "
+        "joint training, which keeps all data, reaches 97.0 %."
     )
     assert (
         sentence([naive])
@@ -177,3 +177,40 @@ def test_the_sentence_is_computed() -> None:
     )
     one = matrix_run("naive", [[0.1], [0.97]])
     assert sentence([one]) == "On A, the only task, plain training reaches 97.0 %."
+
+
+def last_rows(kind: str, *accs: float) -> list[Result]:
+    """One run a seed, with this accuracy on both tasks at the end."""
+    return [matrix_run(kind, [[0.1] * 2, [0.9, 0.1], [a, a]], seed) for seed, a in enumerate(accs)]
+
+
+def test_a_best_method_is_named_only_beyond_noise() -> None:
+    ewc = last_rows("ewc", 0.950, 0.940, 0.960, 0.955)
+    l2 = last_rows("l2", 0.900, 0.892, 0.908, 0.903)
+    gem = last_rows("gem", 0.948, 0.943, 0.958, 0.957)
+    assert (
+        "EWC comes best with 95.1 % (above L2 by 5.0 points, 95% interval 4.7 to 5.4, 4 seeds)"
+        in sentence([*ewc, *l2])
+    )
+    told = sentence([*ewc, *l2, *gem])
+    assert "GEM comes first with 95.2 %, but cannot be told apart from EWC (4 seeds)" in told
+    notes = caveats([*ewc, *l2, *gem])
+    assert notes == [
+        "GEM cannot be told apart from EWC: above by 0.0 points, 95% interval −0.4 to 0.4, 4 seeds",
+        "FWT is the same for every method, so it says nothing of them",
+    ]
+
+
+def test_the_caveats_of_two_streams_say_which() -> None:
+    pair = [matrix_run("naive", [[0.1], [0.9]]), matrix_run("ewc", [[0.1], [0.8]])]
+    other = [replace(r, stream={"name": "split"}) for r in pair]
+    assert caveats([*pair, *other]) == [
+        f"On {name}: one seed only, so no interval: plain training, EWC" for name in ("permuted", "split")
+    ]
+
+
+def test_the_table_has_the_interval_where_it_is_asked_for() -> None:
+    console = Console(file=io.StringIO(), width=80)
+    console.print(table(last_rows("ewc", 0.95, 0.93, 0.94), interval=True))
+    assert isinstance(console.file, io.StringIO)
+    assert "94.0 ± 2.5" in console.file.getvalue()  # t_2 = 4.303 times 1 / sqrt(3); the sd is 1.0

@@ -13,9 +13,11 @@ from retain.cli.errors import FAILED, WrongUse
 from retain.cli.flags import Group, asks_for_help, help_of, parse
 from retain.cli.many import Options, name_failures, run_many
 from retain.cli.names import method_class, positionals, stream_or_file, summary
+from retain.cli.notes import note, notes
 from retain.cli.output import print_comparison
+from retain.combine import describe
 from retain.experiment import Experiment, Settings, from_plain, load_config
-from retain.methods import discover
+from retain.methods import caution, discover
 from retain.report import write_report
 from retain.streams import BUILDERS
 
@@ -71,6 +73,8 @@ def command(args: list[str]) -> int:
 
 def _run(stream: str, experiments: list[tuple[str, Experiment]], options: Options, args: list[str]) -> int:
     out = Path(options.out or f"out/compare-{stream}-{datetime.now():%Y%m%d-%H%M%S}")
+    with notes(options.quiet):
+        _cautions(experiments)
     results, failures = run_many(experiments, out, options, "compare", args)
     if results:
         print_comparison(results, options.quiet)
@@ -79,6 +83,14 @@ def _run(stream: str, experiments: list[tuple[str, Experiment]], options: Option
             print(f"retain: the report is {out / 'report.html'}", file=sys.stderr)
     name_failures(failures)
     return FAILED if failures else 0
+
+
+def _cautions(experiments: list[tuple[str, Experiment]]) -> None:
+    """Say once of each method that it is known to fail in this scenario; the workers keep silent."""
+    scenario = experiments[0][1].build_stream().scenario
+    for method in {describe(e.method)["name"]: e.method for _, e in experiments}.values():
+        if said := caution(method, scenario):
+            note(said)
 
 
 @dataclass(frozen=True)

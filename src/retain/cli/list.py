@@ -3,24 +3,46 @@
 from __future__ import annotations
 
 import inspect
+import shutil
+import sys
 import textwrap
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from itertools import groupby
 from typing import Any
 
+import retain.reproduce as published
+from retain.advise import figures, times
 from retain.cli.errors import WrongUse, close
 from retain.cli.flags import flags_of, show
+from retain.cli.names import method_class
+from retain.cli.reproduce import command_line
+from retain.cli.traits import GROWTH, facts, letters, short_paper
 from retain.experiment import Settings
+from retain.method import Method
 from retain.methods import discover
 from retain.models import CNN, MLP, conv_vae, mlp_vae
 from retain.streams import BUILDERS, OPTIONS
+from retain.streams.cifar import address
 
 HELP = """\
-usage: retain list streams | methods | models | data
+usage: retain list streams | methods | models | data | recipes
+       retain list methods NAME ...
 
   streams   what arrives: the tasks, and the options of each stream
-  methods   what learns: hyper-parameters and paper of each
+  methods   what learns, a line each: where it can be used, what it keeps and costs; with names, all
+            that there is to say of those: equation, paper, hyper-parameters
   models    the networks that are learned with
-  data      the images that streams are made of, where they come from and their licence"""
+  data      the images that streams are made of, where they come from and their licence
+  recipes   published results that `retain reproduce` runs, and the command line of each run"""
+
+WIDTH = 100  # of the table where there is no terminal to ask
+
+LEGEND = """\
+  where   scenarios: T task, D domain, C class; in brackets: runs, but known to forget nearly all
+  stores  of the data;  grows: whether what is kept grows, and with what
+  told    whether it must be told where a task begins and ends
+  steps   what a step of training costs, about, in plain steps; tasks: more with every task
+  retain list methods NAME says all of one: its equation, paper, hyper-parameters, and cost in words"""
 
 DATA = {
     "mnist": (
@@ -32,7 +54,25 @@ DATA = {
         "layout, or where Debian's package dataset-fashion-mnist puts it.",
         "Xiao, Rasul & Vollgraf 2017, arXiv:1708.07747, MIT; github.com/zalandoresearch/fashion-mnist",
     ),
+    "cifar10": (
+        "60,000 photographs, 32x32 in colour: 50,000 for training, 10,000 for test, in 10 classes. Looked for in\n"
+        f"--folder DIR: DIR/cifar-10-batches-bin, or DIR itself; the binary version, {address('cifar10')}\n"
+        "(the version for Python would have to be unpickled, and is refused).",
+        "Krizhevsky 2009, Learning Multiple Layers of Features from Tiny Images; no licence is stated",
+    ),
+    "cifar100": (
+        "The same in 100 classes (the fine labels). Looked for in --folder DIR: DIR/cifar-100-binary, or DIR itself;\n"
+        f"the binary version, {address('cifar100')}.",
+        "Krizhevsky 2009, as above",
+    ),
 }
+
+NO_BOUNDARIES = """\
+  Streams without boundaries: with --no-boundaries no method is told where a task begins or ends, and only
+  those run that need not be (`retain list methods`). --blur 0.3 mixes the tasks at their edges, --repeats 3
+  goes round them three times. Online, in one pass of tiny batches: --batch-size 10 --epochs 1. All together:
+
+    retain run split replay --scenario class --no-boundaries --blur 0.3 --repeats 2 --batch-size 10"""
 
 Parameter = tuple[str, str, str]  # name, default, help
 
@@ -44,9 +84,10 @@ def command(args: list[str]) -> int:
         return 0
     if args[0] not in LISTS:
         raise WrongUse(f"no list of {args[0]!r}{close(args[0], LISTS)}; there are {', '.join(LISTS)}")
-    if len(args) > 1 and args[1] not in ("-h", "--help"):
-        raise WrongUse(f"what is {args[1]!r} for? usage: retain list {args[0]}")
-    print("\n\n".join(LISTS[args[0]]()))
+    names = [a for a in args[1:] if a not in ("-h", "--help")]
+    if names and args[0] != "methods":
+        raise WrongUse(f"what is {names[0]!r} for? usage: retain list {args[0]}")
+    print("\n\n".join(details(names) if names else LISTS[args[0]]()))
     return 0
 
 
@@ -59,12 +100,28 @@ def streams() -> Iterable[str]:
         ]
         text = (inspect.getdoc(builder) or "").partition("\n\nArgs:")[0]
         yield _entry(name, text, None, parameters)
+    yield NO_BOUNDARIES
 
 
 def methods() -> Iterable[str]:
-    """Each method, its fields by their comments."""
-    for name, kind in discover().items():
-        yield _entry(name, inspect.getdoc(kind) or "", str(getattr(kind, "paper", "")), _fields(kind))
+    """A line for each method: where it can be used, what it keeps and what it costs."""
+    width = shutil.get_terminal_size().columns if sys.stdout.isatty() else WIDTH
+    head = ("method", "where", "stores", "grows", "told", "steps", "source")
+    rows = [head, *(_row(name, kind) for name, kind in discover().items())]
+    widths = [max(len(row[i]) for row in rows) for i in range(len(head))]
+    lines = ("  ".join(f"{c:<{w}}" for c, w in zip(row, widths, strict=True)) for row in rows)
+    yield "\n".join(_fit(line.rstrip(), width) for line in lines)
+    yield LEGEND
+
+
+def details(names: Sequence[str]) -> Iterable[str]:
+    """All that there is to say of some methods."""
+    for name in names:
+        kind = method_class(name)
+        reached = [("reproduced", f"{f}, scenario {f.scenario}") for f in figures().get(name, [])]
+        told = "\n".join(f"{what[0].upper()}{what[1:]}: {said}" for what, said in [*facts(kind), *reached])
+        text = f"{inspect.getdoc(kind) or ''}\n\n{told}"
+        yield _entry(name, text, kind.paper, _fields(kind))
 
 
 def models() -> Iterable[str]:
@@ -89,7 +146,30 @@ def data() -> Iterable[str]:
         yield _entry(f"--data {name}", text, source, [])
 
 
-LISTS = {"streams": streams, "methods": methods, "models": models, "data": data}
+def recipes() -> Iterable[str]:
+    """Each group of published results: its rows, and its runs as command lines."""
+    for key, group in groupby(published.recipes(), key=lambda row: row.id.partition("/")[0]):
+        rows = list(group)
+        lines = [key, f"  {rows[0].section}. {rows[0].group}", f"  Source: {rows[0].source}", ""]
+        width = max(len(row.id) for row in rows)
+        lines += [f"    {row.id:<{width}}  {published.summary(row)}" for row in rows]
+        runs = {run.key: run for row in rows for run in row.runs}
+        yield "\n".join([*lines, "", *(f"    {command_line(run)}" for run in runs.values())])
+    yield "  Marks: " + "; ".join(f"{mark} {what}" for mark, what in published.MARKS.items())
+
+
+LISTS = {"streams": streams, "methods": methods, "models": models, "data": data, "recipes": recipes}
+
+
+def _row(name: str, kind: type[Method[Any]]) -> tuple[str, ...]:
+    t = kind.traits
+    told = "yes" if t.boundaries else "no"
+    steps = f"{times(t.cost):g}".replace("inf", "tasks")
+    return name, letters(kind), t.stores, GROWTH[t.growth], told, steps, short_paper(kind.paper)
+
+
+def _fit(text: str, width: int) -> str:
+    return text if len(text) <= width else text[: width - 1] + "\u2026"
 
 
 def _flag(name: str) -> str:
@@ -110,5 +190,8 @@ def _entry(name: str, text: str, source: str | None, parameters: list[Parameter]
         lines += ["", f"  Source: {source}"]
     width = max((len(p[0]) for p in parameters), default=0)
     for flag, default, said in parameters:
-        lines.append(f"    {flag:<{width}}  {said.rstrip('. ')} (default: {default})")
+        head, text = f"    {flag:<{width}}  ", f"{said.rstrip('. ')} (default: {default})"
+        lines += textwrap.wrap(
+            text, WIDTH, initial_indent=head, subsequent_indent=" " * len(head), break_on_hyphens=False
+        )
     return "\n".join(lines)

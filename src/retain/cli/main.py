@@ -14,6 +14,9 @@ COMMANDS = {
     "demo": "watch a network forget, and EWC, GEM and generative replay prevent it, on real data",
     "run": "one method on one stream, or an experiment from a file",
     "compare": "many methods and seeds on one stream, side by side",
+    "reproduce": "published results, run again and compared with what was published",
+    "advise": "which methods fit your constraints, best first, with the figures behind it",
+    "tune": "choose hyper-parameters on the first tasks only, and freeze them",
     "report": "an HTML page of everything that was saved in a folder",
     "list": "the streams, methods, models and data sets, with their parameters and sources",
 }
@@ -78,7 +81,7 @@ def _explain(e: Exception) -> int:
 
 def _dispatch(args: list[str]) -> int:
     if not args or args[0] in ("-h", "--help", "help"):
-        lines = [f"  {name:<9}{what}" for name, what in COMMANDS.items()]
+        lines = [f"  {name:<11}{what}" for name, what in COMMANDS.items()]
         print(HELP.format(commands="\n".join(lines)))
         return 0
     if args[0] == "--version":

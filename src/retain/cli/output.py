@@ -13,6 +13,7 @@ from rich.text import Text
 
 from retain.report import sentence, table
 from retain.report.lines import clean
+from retain.report.table import caveats
 from retain.result import Result
 
 WIDTH = 110  # of tables where there is no terminal to ask
@@ -61,8 +62,14 @@ def print_comparison(results: Sequence[Result], quiet: bool) -> None:
     if apart:
         for r in results:
             print(line(r))
-    if not (apart and quiet):
-        console(stderr=apart).print(table(results), Text(sentence(results)))
+    if apart and quiet:
+        return
+    here = console(stderr=apart)
+    here.print(table(results, interval=True), Text(sentence(results)))
+    if len({r.seed for r in results}) > 1:
+        here.print(Text("In the table: mean ± half of the 95% interval over seeds (Student's t)."))
+    for said in caveats(results):
+        here.print(Text(f"note: {said}"))
 
 
 def matrix(r: Result) -> Table:

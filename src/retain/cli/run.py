@@ -11,6 +11,7 @@ from retain.cli.errors import Failed, Stopped, WrongUse
 from retain.cli.flags import Group, asks_for_help, help_of, parse
 from retain.cli.folder import claim
 from retain.cli.names import about, method_class, positionals, stream_or_file, summary
+from retain.cli.notes import notes
 from retain.cli.output import print_run
 from retain.cli.progress import watcher
 from retain.cli.stop import Stop, resume_command
@@ -132,7 +133,7 @@ def _run(experiment: Experiment, options: Options, args: list[str]) -> Result:
     held = nullcontext() if out is None else claim(out, [out], options.resume, options.force)
     name = f"{experiment.config()['method']['name']} on {experiment.stream}"
     try:
-        with held, Stop() as stop, watcher(1, options.quiet) as watch:
+        with held, Stop() as stop, notes(options.quiet), watcher(1, options.quiet) as watch:
             result = experiment.run(
                 out, options.resume, options.checkpoint_seconds, lambda p: watch.tell(name, p), stop
             )

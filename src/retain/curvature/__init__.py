@@ -1,7 +1,13 @@
-"""Second derivatives of the loss: the diagonal Fisher, and gradients example by example."""
+"""Second derivatives of the loss, diagonal or in Kronecker factors, and gradients example by example."""
 
-from retain.curvature.diagonal import Labels, fisher
+from retain.curvature.absolute import sensitivity
+from retain.curvature.diagonal import Labels, batch_fisher, covered_by, fisher
+from retain.curvature.kronecker import Kronecker, Precision, kfac
 from retain.curvature.layers import covered, group_gradients
+from retain.curvature.path import Path
 from retain.curvature.quadratic import Quadratic
 
-__all__ = ["Labels", "Quadratic", "covered", "fisher", "group_gradients"]
+__all__ = [
+    "Kronecker", "Labels", "Path", "Precision", "Quadratic", "batch_fisher", "covered", "covered_by", "fisher",
+    "group_gradients", "kfac", "sensitivity",
+]  # fmt: skip

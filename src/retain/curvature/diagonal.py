@@ -6,6 +6,7 @@ F_i = mean over examples x of E_c[(d log p(c | x) / d p_i)^2]. The expectation o
   loss this is the Gauss-Newton diagonal, the b_i of the lecture.
 - `sampled`: one label a example, drawn from p(. | x): unbiased for `exact`.
 - `true`: the data's label: the empirical Fisher, another matrix (Kunstner et al. 2019).
+- `argmax`: the model's own choice: biased, smaller the surer the model is (the code of Hsu et al. 2018).
 
 (Martens 2020, arXiv:1412.1193, sections 5 and 11.) None depends on the batch size.
 """
@@ -22,9 +23,9 @@ from torch.func import grad, vmap
 
 from retain.curvature.layers import CHECKED, at_home, covered, deltas, full_name, per_example, shares_weights
 from retain.examples import Examples, Union
-from retain.types import Params, Problem, probabilities
+from retain.types import Batch, Params, Problem, probabilities
 
-Labels = Literal["exact", "sampled", "true"]
+Labels = Literal["exact", "sampled", "true", "argmax"]
 
 
 def fisher(
@@ -54,13 +55,9 @@ def fisher(
     """
     if len(examples) == 0:
         raise ValueError("the Fisher of no examples is not defined")
-    chosen = torch.arange(len(examples))
-    if n is not None and n < len(examples):
-        chosen = torch.randperm(len(examples), generator=rng)[:n]
+    chosen = some(examples, n, rng)
     total = {k: torch.zeros_like(params[k]) for k in problem.spec.names}
-    x, _ = examples.batch(chosen[:CHECKED])
-    x = x.to(problem.spec.device)
-    layers = covered(problem, params, x, torch.full((len(x),), task, device=x.device))
+    layers = covered_by(problem, params, examples, task, chosen)
     for index in chosen.split(batch_size):
         x, y = (t.to(problem.spec.device) for t in examples.batch(index))
         tasks = torch.full((len(y),), task, device=y.device)
@@ -68,9 +65,40 @@ def fisher(
     return {k: t.div_(len(chosen)) for k, t in total.items()}
 
 
-def _directions(p: Tensor, y: Tensor, labels: Labels, rng: Generator) -> Iterator[tuple[Tensor, Tensor]]:
+def some(examples: Examples | Union, n: int | None, rng: Generator) -> Tensor:
+    """Which examples: n drawn without replacement, or all, in their order."""
+    if n is not None and n < len(examples):
+        return torch.randperm(len(examples), generator=rng)[:n]
+    return torch.arange(len(examples))
+
+
+def batch_fisher(problem: Problem, params: Params, batch: Batch, layers: tuple[str, ...]) -> Params:
+    """The same over the examples of one batch, each alike, with the batch's own labels or targets.
+
+    `layers` is what `covered` gave. (No expectation over labels: the empirical Fisher.)
+    """
+    total = {k: torch.zeros_like(params[k]) for k in problem.spec.names}
+    _add_squares(problem, params, batch.x, batch.y, batch.task, "true", None, layers, total)
+    return {k: t.div_(len(batch.y)) for k, t in total.items()}
+
+
+def covered_by(
+    problem: Problem, params: Params, examples: Examples | Union, task: int, chosen: Tensor | None = None
+) -> tuple[str, ...]:
+    """`covered` on the first of the examples, or of those chosen."""
+    first = torch.arange(min(CHECKED, len(examples))) if chosen is None else chosen[:CHECKED]
+    x = examples.batch(first)[0].to(problem.spec.device)
+    return covered(problem, params, x, torch.full((len(x),), task, device=x.device))
+
+
+def directions(
+    p: Tensor, y: Tensor, labels: Labels, rng: Generator | None
+) -> Iterator[tuple[Tensor, Tensor]]:
     """Pairs (v [N, C], weight [N]): d log p(c | x) / d logits = v, and how much its square counts."""
     C = p.shape[1]
+    if y.dim() == 2:  # targets, not labels
+        yield y - p, torch.ones_like(p[:, 0])
+        return
     if labels == "exact":
         for c in range(C):
             yield nnf.one_hot(torch.full_like(y, c), C) - p, p[:, c]
@@ -80,12 +108,14 @@ def _directions(p: Tensor, y: Tensor, labels: Labels, rng: Generator) -> Iterato
         u = torch.rand(len(p), 1, generator=rng, dtype=torch.float64).to(p.device)
         cdf = p.double().cumsum(1)
         y = (u * cdf[:, -1:] >= cdf).sum(1).clamp_(max=C - 1)
+    if labels == "argmax":
+        y = p.argmax(1)
     yield nnf.one_hot(y, C) - p, torch.ones_like(p[:, 0])
 
 
 def _add_squares(
     problem: Problem, params: Params, x: Tensor, y: Tensor, tasks: Tensor, labels: Labels,
-    rng: Generator, layers: tuple[str, ...], total: Params,
+    rng: Generator | None, layers: tuple[str, ...], total: Params,
 ) -> None:  # fmt: skip
     """Add the weighted squares of every single-example gradient to `total`."""
     home = at_home(layers, problem.spec.names)
@@ -94,7 +124,7 @@ def _add_squares(
     traced = {k: traced[k] for k in layers}
     p = probabilities(logits.detach(), problem.allowed(tasks))
     square = {k: torch.zeros_like(t.output) for k, t in traced.items() if not shares_weights(t)}
-    for v, weight in _directions(p, y, labels, rng):
+    for v, weight in directions(p, y, labels, rng):
         for name, delta in deltas(logits, traced, v.to(logits), keep=True).items():
             if name in square:
                 # W's gradient is delta x', so its square is delta^2 (x^2)': x waits for the last c
@@ -104,7 +134,7 @@ def _add_squares(
                 if (full := full_name(name, i)) in home:
                     total[full] += torch.einsum("n...,n->...", g * g, weight)
         if rest:
-            for k, g in _per_example_by_vmap(problem, params, x, tasks, v, rest).items():
+            for k, g in one_by_one(problem, params, x, tasks, v, rest).items():
                 total[k] += torch.einsum("n...,n->...", g * g, weight)
     for name, d2 in square.items():
         if (full := full_name(name, 0)) in home:
@@ -113,7 +143,7 @@ def _add_squares(
             total[full] += d2.sum(0)
 
 
-def _per_example_by_vmap(
+def one_by_one(
     problem: Problem, params: Params, x: Tensor, tasks: Tensor, v: Tensor, names: list[str]
 ) -> Params:
     """Gradients [N, *shape] of v_n . logits(x_n) for parameters of layers of any other kind."""

@@ -152,10 +152,4 @@ def _one_group(problem: Problem, params: Params, batch: Batch, group: slice) -> 
     part = Batch(batch.x[group], batch.y[group], batch.task[group])
     with torch.enable_grad():
         loss = problem.loss(leaves, part, train=False)
-    grads = torch.autograd.grad(loss, [leaves[n] for n in names], allow_unused=True)
-    return torch.cat(
-        [
-            (torch.zeros_like(leaves[n]) if g is None else g).reshape(-1)
-            for n, g in zip(names, grads, strict=True)
-        ]
-    )
+    return tree.flatten(tree.gradients(loss, {n: leaves[n] for n in names}), names)

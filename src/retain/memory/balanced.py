@@ -1,4 +1,4 @@
-"""A sample with equal room for every class of every task (Chrysakis & Moens 2020, algorithm 1).
+"""Equal room for every class of every task (Chrysakis & Moens 2020, algorithm 1).
 
 Balanced over pairs of task and class, not over classes alone: in a domain-incremental stream every
 task has the same classes, and a memory that is full of the first task's would have no room left.
@@ -16,27 +16,32 @@ from retain.types import Batch
 
 
 class Balanced(NamedTuple):
-    """The largest group gives way to the others; within a group, a uniform sample."""
+    """The largest group gives way to the others; within a group, a uniform sample or the newest ones."""
 
     slots: Slots
     group: Tensor  # [capacity] int64: which group each slot belongs to
+    born: Tensor  # [capacity] int64: the how-manieth example of all is in it
     seen: dict[str, int]  # group -> examples offered
+    newest: bool  # each group is a ring: its newest ones, the oldest give way
 
     @classmethod
-    def like(cls, batch: Batch, capacity: int) -> Balanced:
+    def like(cls, batch: Batch, capacity: int, newest: bool = False) -> Balanced:
         """An empty memory for examples such as those of the batch."""
-        return cls(Slots.like(batch, capacity), batch.y.new_zeros(capacity, dtype=torch.int64), {})
+        none = batch.y.new_zeros(capacity, dtype=torch.int64)
+        return cls(Slots.like(batch, capacity), none, none.clone(), {}, newest)
 
     def add(self, batch: Batch, group: int, rng: Generator) -> Balanced:
         """Offer the batch, in place; `group` is the number of the task being learned."""
         capacity, n = len(self.slots.y), len(batch.y)
         if capacity == 0:
             return self
-        members: dict[int, list[int]] = {}
-        for slot, g in enumerate(self.group[: self.slots.filled].tolist()):
-            members.setdefault(g, []).append(slot)
-        u = torch.rand(n, 2, generator=rng, dtype=torch.float64).tolist()
-        filled = self.slots.filled
+        members: dict[int, list[int]] = {}  # of each group its slots, the oldest first
+        groups = self.group.tolist()
+        for slot in self.born[: self.slots.filled].argsort().tolist():
+            members.setdefault(groups[slot], []).append(slot)
+        # A ring is where the first in line, the oldest, always gives way.
+        u = [[0.0, 0.0]] * n if self.newest else torch.rand(n, 2, generator=rng, dtype=torch.float64).tolist()
+        filled, before = self.slots.filled, sum(self.seen.values())
         slots: list[int] = []
         rows: list[int] = []
         for r, y in enumerate(batch.y.tolist()):
@@ -46,7 +51,7 @@ class Balanced(NamedTuple):
             if place is None:
                 continue
             filled = max(filled, place + 1)
-            self.group[place] = g
+            self.group[place], self.born[place] = g, before + r
             slots.append(place)
             rows.append(r)
         return self._replace(slots=self.slots.put(slots, batch, rows))
@@ -54,6 +59,10 @@ class Balanced(NamedTuple):
     def draw(self, n: int, rng: Generator) -> Batch:
         """n of the examples held."""
         return self.slots.draw(n, rng)
+
+    def all(self) -> Batch:
+        """The examples held."""
+        return self.slots.all()
 
 
 def _place(
@@ -69,7 +78,10 @@ def _place(
     # turn, and each would end with its newest examples instead of a uniform sample.
     if mine and len(mine) >= len(members[largest]) - 1:
         at = int(u[0] * seen)
-        return mine[at] if at < len(mine) else None
+        if at >= len(mine):
+            return None
+        mine.append(mine.pop(at))
+        return mine[-1]
     losers = members[largest]
     slot = losers.pop(int(u[1] * len(losers)))
     mine.append(slot)

@@ -16,17 +16,27 @@ def beside(new: Batch, old: Batch, k: int | None = None) -> Batch:
     Raises:
         ValueError: the new batch has weights or extras, which have no meaning for the old examples.
     """
-    if new.weight is not None or new.extra:
+    return _joined([new, old]) if k is None else mixed((new, 1 / k), (old, 1 - 1 / k))
+
+
+def mixed(*parts: tuple[Batch, float]) -> Batch:
+    """All parts, end to end, with the mean loss of each counting as much as its number says.
+
+    Raises:
+        ValueError: a part has weights or extras already.
+    """
+    both = _joined([b for b, _ in parts])
+    sizes = torch.tensor([len(b.y) for b, _ in parts], device=both.x.device)
+    share = both.x.new_tensor([w / len(b.y) for b, w in parts])
+    return both._replace(weight=share.repeat_interleave(sizes))
+
+
+def _joined(parts: list[Batch]) -> Batch:
+    if any(b.weight is not None or b.extra for b in parts):
         raise ValueError(
             "replay cannot be added to a batch that another method has already weighted or extended: in a "
             "chain put methods that replay plain examples first, and at most one that weights them"
         )
-    y = new.y
-    if old.y.dim() > y.dim():
-        y = nnf.one_hot(y, old.y.shape[1]).to(old.y)
-    weight = None
-    if k is not None:
-        share = new.x.new_tensor([1 / k / len(new.y), (1 - 1 / k) / len(old.y)])
-        weight = share.repeat_interleave(torch.tensor([len(new.y), len(old.y)], device=share.device))
-    x, task = torch.cat([new.x, old.x]), torch.cat([new.task, old.task])
-    return Batch(x, torch.cat([y, old.y]), task, weight)
+    soft = [b.y for b in parts if b.y.dim() > 1]
+    y = [nnf.one_hot(b.y, soft[0].shape[1]).to(soft[0]) if soft and b.y.dim() == 1 else b.y for b in parts]
+    return Batch(torch.cat([b.x for b in parts]), torch.cat(y), torch.cat([b.task for b in parts]))

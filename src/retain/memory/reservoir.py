@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import NamedTuple
 
 import torch
-from torch import Generator
+from torch import Generator, Tensor
 
 from retain.memory.slots import Slots
 from retain.types import Batch
@@ -24,9 +24,14 @@ class Reservoir(NamedTuple):
 
     def add(self, batch: Batch, group: int, rng: Generator) -> Reservoir:
         """Offer the batch to the sample, in place; `group` plays no part here."""
+        return self.take(batch, rng)[0]
+
+    def take(self, batch: Batch, rng: Generator) -> tuple[Reservoir, Tensor]:
+        """The same, and the slot that each row went into: int64 [N], -1 where it was not kept."""
         capacity, n = len(self.slots.y), len(batch.y)
+        where = torch.full((n,), -1)
         if capacity == 0:
-            return self
+            return self, where
         u = torch.rand(n, generator=rng, dtype=torch.float64).tolist()
         slots, rows = [], []
         for r in range(n):
@@ -35,8 +40,14 @@ class Reservoir(NamedTuple):
             if slot < capacity:
                 slots.append(slot)
                 rows.append(r)
-        return Reservoir(self.slots.put(slots, batch, rows), self.seen + n)
+        last = dict(zip(slots, rows, strict=True))
+        where[list(last.values())] = torch.tensor(list(last), dtype=torch.int64)
+        return Reservoir(self.slots.put(slots, batch, rows), self.seen + n), where
 
     def draw(self, n: int, rng: Generator) -> Batch:
         """n of the examples held."""
         return self.slots.draw(n, rng)
+
+    def all(self) -> Batch:
+        """The examples held."""
+        return self.slots.all()

@@ -40,11 +40,18 @@ class Slots(NamedTuple):
 
     def draw(self, n: int, rng: Generator) -> Batch:
         """n of the filled slots, uniformly: without replacement as far as they go."""
+        return self.at(self.pick(n, rng))
+
+    def pick(self, n: int, rng: Generator) -> Tensor:
+        """Which slots `draw` gives: [n]."""
         if n <= self.filled:
             i = torch.randperm(self.filled, generator=rng)[:n]
         else:
             i = torch.randint(self.filled, (n,), generator=rng)
-        i = i.to(self.x.device)
+        return i.to(self.x.device)
+
+    def at(self, i: Tensor) -> Batch:
+        """What lies in the slots i [n]."""
         return Batch(self.x[i], self.y[i], self.task[i])
 
     def all(self) -> Batch:

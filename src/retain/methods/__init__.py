@@ -53,12 +53,17 @@ def caution(method: Method[Any], scenario: Scenario) -> str | None:
     """One line where a method is known to fail in a scenario, with what works there instead; else None."""
     if scenario not in method.needs.fails_in:
         return None
-    works = [
-        n
-        for n, kind in discover().items()
-        if scenario in kind.traits.scenarios and scenario not in kind.traits.fails_in and kind.data == "task"
-    ]
+    works: dict[str, list[str]] = {}
+    for name, kind in discover().items():
+        t = kind.traits
+        if kind.data == "task" and scenario in t.scenarios and scenario not in t.fails_in:
+            works.setdefault(t.stores, []).append(name)
+    said = "; ".join(f"keeping {stores}: {_few(names)}" for stores, names in works.items())
     return (
         f"{type(method).__name__} is known to fail in scenario {scenario}: it ends near what plain training "
-        f"reaches (about 20% on Split MNIST). What works there: {', '.join(works)}"
+        f"reaches (about 20% on Split MNIST). What works there: {said}; see retain list methods"
     )
+
+
+def _few(names: list[str]) -> str:
+    return ", ".join(names[:4]) + (", ..." if len(names) > 4 else "")

@@ -41,7 +41,7 @@ class EWC(GradientMethod[State]):
     )
 
     lam: float = 10.0  # strength of the guard, >= 0
-    labels: Labels = "exact"  # the Fisher's expectation over labels: exact, sampled, or true labels
+    labels: Labels = "exact"  # the Fisher's: expected exactly, sampled, true, or the model's choice
     examples: int | None = 2000  # of the task, drawn for the Fisher; none: all of them
     split: Literal["train", "validation"] = "train"  # which examples the Fisher is taken over
     online: bool = False  # one penalty around the latest weights instead of one a task

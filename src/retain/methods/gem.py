@@ -117,8 +117,7 @@ class GEM(GradientMethod[State]):
         if self.choice == "ring":
             return None if state.ring is None else state.ring.slots.all()
         chosen = torch.randperm(len(task.train), generator=rng)[: self.memory_per_task]
-        x, y = (t.to(device) for t in task.train.batch(chosen))
-        return Batch(x, y, torch.full_like(y, task.index))
+        return task.batch(chosen, device)
 
     def examples_stored(self, state: State) -> int:
         """Past memories and what the ring holds."""

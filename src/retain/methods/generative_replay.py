@@ -3,50 +3,56 @@
 from __future__ import annotations
 
 import base64
-import math
 from dataclasses import dataclass
-from functools import cache
-from typing import Any, ClassVar, Literal, NamedTuple, final
+from typing import Any, ClassVar, Literal, final
 
 import torch
 from torch import Generator, Tensor
 from torch.func import functional_call
 
-from retain import tree
 from retain.memory import beside
 from retain.method import GradientMethod, Traits, Update, check_choices
-from retain.models import VAE, conv_vae, mlp_vae
+from retain.models import (
+    VAE,
+    Past,
+    check_numbers,
+    conv_vae,
+    distilled,
+    drawn,
+    mlp_vae,
+    skeleton,
+    under,
+    weighted,
+)
 from retain.optim import Optim
-from retain.types import HIDDEN, Batch, Params, Problem, Spec, Task, probabilities
+from retain.types import Batch, Params, Problem, Spec, Task
 
 PREFIX = "vae."
 SHOWN = 24  # images that inspect gives
 
 
-class State(NamedTuple):
-    """Generator and solver as they were after the last task, and what they knew."""
-
-    previous: Params | None
-    past: tuple[int, ...]  # numbers of the tasks before; HIDDEN where the scenario hides them
-    known: Tensor  # bool [C]: classes of the tasks before
-
-
 @final
 @dataclass(frozen=True)
-class GenerativeReplay(GradientMethod[State]):
+class GenerativeReplay(GradientMethod[Past]):
     """r E_(x,y)~new[L(x, y)] + (1 - r) E_x'~G_(k-1)[L(x', S_(k-1)(x'))], with r = 1 / k in task k.
 
     (Shin et al. 2017, eq. 1.) Generator G, a variational autoencoder, and solver S learn each task
     from the same mixture of new examples and examples that the previous generator gives, labelled by
     the previous solver. No example of the past is stored.
+
+    With soft labels the replayed examples' loss is distillation at temperature T (van de Ven & Tolias
+    2018): -T^2 sum_c y_c log p_c, both soft-max outputs of logits / T.
     """
 
     traits: ClassVar[Traits] = Traits(
         stores="generator", cost="one step of solver and generator on twice the examples"
     )
-    paper: ClassVar[str] = "Shin et al. 2017, arXiv:1705.08690; weights: van de Ven et al. 2022"
+    paper: ClassVar[str] = (
+        "Shin et al. 2017, arXiv:1705.08690; soft: van de Ven & Tolias 2018, arXiv:1809.10635"
+    )
 
     labels: Literal["hard", "soft"] = "hard"  # the previous solver's choice, or its probabilities
+    temperature: float = 2.0  # soft: of the two soft-max outputs that are compared, > 0
     generator: Literal["mlp", "conv"] = "mlp"  # the autoencoder's layers
     generator_hidden: tuple[int, ...] = (400, 400)  # mlp: widths of its encoder, mirrored in its decoder
     latent: int = 100  # dimensions of z
@@ -55,77 +61,63 @@ class GenerativeReplay(GradientMethod[State]):
 
     def __post_init__(self) -> None:
         check_choices(self)
-        for name in ("latent", "replay_batch"):
-            value = getattr(self, name)
-            if value is not None and value < 1:
-                raise ValueError(f"GenerativeReplay.{name} must be >= 1, got {value}")
-        if any(width < 1 for width in self.generator_hidden):
-            raise ValueError(f"GenerativeReplay.generator_hidden: widths >= 1, got {self.generator_hidden}")
-        if not (math.isfinite(self.generator_lr) and self.generator_lr > 0):
-            raise ValueError(f"GenerativeReplay.generator_lr must be a number > 0, got {self.generator_lr}")
+        rules = {"latent": ">= 1", "replay_batch": ">= 1", "generator_hidden": ">= 1"}
+        check_numbers(self, rules | {"generator_lr": "> 0", "temperature": "> 0"})
 
     def optimizers(self) -> dict[str, Optim]:
         """The generator's own."""
         return {PREFIX: Optim("adam", lr=self.generator_lr)}
 
-    def init(self, problem: Problem, params: Params, rng: Generator) -> tuple[Params, State]:
+    def init(self, problem: Problem, params: Params, rng: Generator) -> tuple[Params, Past]:
         """A fresh generator beside the solver."""
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(int(torch.randint(2**62, (), generator=rng)))
-            vae = _build(self, problem.spec.shape, problem.spec.range)
-        vae = vae.to(problem.spec.device, problem.spec.dtype)
-        fresh = {PREFIX + k: p.detach() for k, p in vae.named_parameters()}
-        known = torch.zeros(problem.spec.classes, dtype=torch.bool, device=problem.spec.device)
-        return params | fresh, State(None, (), known)
+        spec = problem.spec
+        fresh = drawn(lambda: _build(self, spec.shape, spec.range), PREFIX, spec, rng)
+        return params | fresh, Past.empty(problem)
 
     def batch(
-        self, problem: Problem, params: Params, state: State, batch: Batch, rng: Generator
-    ) -> tuple[Batch, State]:
+        self, problem: Problem, params: Params, state: Past, batch: Batch, rng: Generator
+    ) -> tuple[Batch, Past]:
         """New and replayed examples, weighted 1 / k and 1 - 1 / k, and the autoencoder's noise."""
-        if state.previous is not None:
-            old = self._replay(problem, state, batch, self.replay_batch or len(batch.y), rng)
-            batch = beside(batch, old, len(state.past) + 1)
+        n = 0 if state.previous is None else self.replay_batch or len(batch.y)
+        if n:
+            batch = beside(batch, self._replay(problem, state, batch, n, rng), len(state.past) + 1)
         noise = torch.randn(len(batch.x), self.latent, generator=rng).to(batch.x)
-        return batch._replace(extra={"noise": noise}), state
+        return batch._replace(extra={"noise": noise, "replayed": n}), state
 
-    def _replay(self, problem: Problem, state: State, new: Batch, n: int, rng: Generator) -> Batch:
+    def _replay(self, problem: Problem, state: Past, new: Batch, n: int, rng: Generator) -> Batch:
         """n images of the previous generator with the previous solver's labels."""
         assert state.previous is not None
         x = self._generate(problem.spec, state.previous, n, rng)
-        task = new.task.new_full((n,), HIDDEN)
-        if int(new.task[0]) != HIDDEN:  # where tasks are told apart, each image belongs to some past one
-            which = torch.randint(len(state.past), (n,), generator=rng)
-            task = torch.tensor(state.past)[which].to(task)
-        in_play = problem.allowed(task)
-        in_play = state.known if in_play is None else in_play & state.known
-        p = probabilities(problem.logits(state.previous, x, task), in_play)
-        return Batch(x, p if self.labels == "soft" else p.argmax(1), task)
+        task = state.tasks(new, n, rng)
+        soft = self.labels == "soft"
+        logits = problem.logits(state.previous, x, task)
+        p = state.targets(problem, logits, task, self.temperature if soft else 1.0)
+        return Batch(x, p if soft else p.argmax(1), task)
 
     def _generate(self, spec: Spec, params: Params, n: int, rng: Generator) -> Tensor:
         """n mean images x = G(z), z ~ N(0, I)."""
-        vae = _skeleton(self, spec.shape, spec.range)
+        vae = skeleton(_build, self, spec.shape, spec.range)
         z = torch.randn(n, self.latent, generator=rng).to(spec.device, spec.dtype)
-        image: Tensor = vae.emit(functional_call(vae.decoder, _under(PREFIX + "decoder.", params), (z,)))
+        image: Tensor = vae.emit(functional_call(vae.decoder, under(PREFIX + "decoder.", params), (z,)))
         return image
 
     def loss(
-        self, problem: Problem, params: Params, state: State, batch: Batch, logits: Tensor, loss: Tensor
+        self, problem: Problem, params: Params, state: Past, batch: Batch, logits: Tensor, loss: Tensor
     ) -> Tensor:
         """The solver's loss plus the generator's; they share no parameter."""
-        vae = _skeleton(self, problem.spec.shape, problem.spec.range)
-        bound = functional_call(vae, _under(PREFIX, params), (batch.x, batch.extra["noise"]))
-        total: Tensor = loss + (bound.mean() if batch.weight is None else batch.weight @ bound)
-        return total
+        vae = skeleton(_build, self, problem.spec.shape, problem.spec.range)
+        bound = functional_call(vae, under(PREFIX, params), (batch.x, batch.extra["noise"]))
+        if self.labels == "soft":
+            loss = distilled(problem, batch, batch.extra["replayed"], logits, loss, self.temperature)
+        return loss + weighted(batch, bound)
 
     def end_task(
-        self, problem: Problem, params: Params, state: State, task: Task, update: Update, rng: Generator
-    ) -> tuple[Params, State]:
+        self, problem: Problem, params: Params, state: Past, task: Task, update: Update, rng: Generator
+    ) -> tuple[Params, Past]:
         """What generator and solver are now is what the next task replays."""
-        known = state.known.clone()
-        known[list(task.classes)] = True
-        return params, State(tree.clone(params), (*state.past, task.index), known)
+        return params, state.after(params, task)
 
-    def inspect(self, problem: Problem, params: Params, state: State, end: bool) -> dict[str, Any]:
+    def inspect(self, problem: Problem, params: Params, state: Past, end: bool) -> dict[str, Any]:
         """After each task, images that the generator gives, in bytes."""
         spec = problem.spec
         if not end or spec.range is None or len(spec.shape) != 3:
@@ -137,18 +129,7 @@ class GenerativeReplay(GradientMethod[State]):
         return {"samples": {"shape": list(pixels.shape), "uint8": data}}
 
 
-def _under(prefix: str, params: Params) -> Params:
-    return {k.removeprefix(prefix): p for k, p in params.items() if k.startswith(prefix)}
-
-
 def _build(method: GenerativeReplay, shape: tuple[int, ...], range: tuple[float, float] | None) -> VAE:
     if method.generator == "conv":
         return conv_vae(shape, range, latent=method.latent)
     return mlp_vae(shape, range, method.generator_hidden, method.latent)
-
-
-@cache
-def _skeleton(method: GenerativeReplay, shape: tuple[int, ...], range: tuple[float, float] | None) -> VAE:
-    """The autoencoder as a function of its parameters: no memory of its own."""
-    with torch.device("meta"):
-        return _build(method, shape, range)

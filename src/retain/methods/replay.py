@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, ClassVar, Literal, NamedTuple, final
 
+import torch
 from torch import Generator
 
-from retain.memory import Balanced, Reservoir, beside
-from retain.method import GradientMethod, Traits, Update, check_choices
+from retain.memory import Balanced, Exemplars, Reservoir, beside, herded
+from retain.method import GradientMethod, Growth, Traits, Update, check_choices
 from retain.types import Batch, Params, Problem, Task
+
+AT_THE_END = ("random", "herding")  # of a task they choose what to keep of it; the others, while learning
 
 
 class State(NamedTuple):
-    """The memory (None before the first batch) and the number of tasks learned."""
+    """The memory (None while nothing was offered to it) and the number of tasks learned."""
 
-    memory: Reservoir | Balanced | None
+    memory: Reservoir | Balanced | Exemplars | None
     tasks: int
 
 
@@ -24,9 +27,13 @@ class State(NamedTuple):
 class Replay(GradientMethod[State]):
     """Descend the mean loss of the batch together with as many examples drawn from a memory.
 
-    (Chaudhry et al. 2019, algorithm 1: ER.) The memory fills while learning, by reservoir sampling or
-    balanced over tasks and classes. With weighting `tasks`, in task k the new batch counts 1 / k and
-    the replayed one 1 - 1 / k (van de Ven et al. 2022); with `examples`, every example counts alike.
+    (Chaudhry et al. 2019, algorithm 1: ER.) The memory fills while learning and is replayed from the
+    second batch on: a uniform sample of all examples seen (reservoir), or equal room for each class of
+    each task, for a uniform sample (balanced) or the newest (ring). Or it takes, at the end of each
+    task, equally many examples of each class, drawn at random or by herding (Rebuffi et al. 2017,
+    algorithm 4): only past tasks are replayed then (naive rehearsal of Hsu et al. 2018), and with
+    weighting `tasks`, in task k, the new batch counts 1 / k and the replayed one 1 - 1 / k (van de Ven
+    et al. 2022).
     """
 
     traits: ClassVar[Traits] = Traits(
@@ -35,9 +42,10 @@ class Replay(GradientMethod[State]):
     paper: ClassVar[str] = "Chaudhry et al. 2019, arXiv:1902.10486 (ER)"
 
     memory: int = 2000  # examples kept in all
-    select: Literal["reservoir", "balanced"] = "reservoir"  # a uniform sample, or equal room for each class
+    select: Literal["reservoir", "ring", "balanced", "random", "herding"] = "reservoir"  # who is kept
+    per_class: bool = False  # memory counts examples of each class; random and herding only
     replay_batch: int | None = None  # examples replayed each step; none: as many as are new
-    weighting: Literal["examples", "tasks"] = "examples"  # every example alike, or 1/k and 1 - 1/k
+    weighting: Literal["examples", "tasks"] = "examples"  # all alike; or 1/k and 1 - 1/k: random, herding
 
     def __post_init__(self) -> None:
         check_choices(self)
@@ -45,6 +53,19 @@ class Replay(GradientMethod[State]):
             raise ValueError(f"Replay.memory must be >= 0, got {self.memory}")
         if self.replay_batch is not None and self.replay_batch < 1:
             raise ValueError(f"Replay.replay_batch must be >= 1, got {self.replay_batch}")
+        for name, plain in (("per_class", False), ("weighting", "examples")):
+            value = getattr(self, name)
+            if value != plain and self.select not in AT_THE_END:
+                raise ValueError(
+                    f"Replay.{name} must be {plain} where select is {self.select}, got {value}: only random and "
+                    "herding choose at the end of a task, and so replay past tasks alone"
+                )
+
+    @property
+    def needs(self) -> Traits:
+        """What chooses at the end of a task must be told of it."""
+        growth: Growth = "with classes" if self.per_class else "constant"
+        return replace(self.traits, boundaries=self.select in AT_THE_END, growth=growth)
 
     def init(self, problem: Problem, params: Params, rng: Generator) -> tuple[Params, State]:
         """Nothing kept yet."""
@@ -54,20 +75,52 @@ class Replay(GradientMethod[State]):
         self, problem: Problem, params: Params, state: State, batch: Batch, rng: Generator
     ) -> tuple[Batch, State]:
         """The batch and what is replayed beside it; then the batch is offered to the memory."""
-        kind = Reservoir if self.select == "reservoir" else Balanced
-        memory: Any = state.memory or kind.like(batch, self.memory)
+        memory: Any = state.memory
         both = batch
-        if memory.slots.filled and state.tasks:
+        if memory is not None and len(memory.all().y):
             old = memory.draw(self.replay_batch or len(batch.y), rng)
             both = beside(batch, old, state.tasks + 1 if self.weighting == "tasks" else None)
-        return both, State(memory.add(batch, state.tasks, rng), state.tasks)
+        if self.select not in AT_THE_END:
+            memory = (memory or self._empty(batch)).add(batch, state.tasks, rng)
+        return both, State(memory, state.tasks)
+
+    def _empty(self, batch: Batch) -> Reservoir | Balanced:
+        if self.select == "reservoir":
+            return Reservoir.like(batch, self.memory)
+        return Balanced.like(batch, self.memory, newest=self.select == "ring")
 
     def end_task(
         self, problem: Problem, params: Params, state: State, task: Task, update: Update, rng: Generator
     ) -> tuple[Params, State]:
-        """One more task is past."""
-        return params, State(state.memory, state.tasks + 1)
+        """One more task is past, and examples of it are chosen."""
+        memory: Any = state.memory
+        if self.select in AT_THE_END:
+            memory = self._chosen(problem, params, memory, task, rng)
+        return params, State(memory, state.tasks + 1)
+
+    def _chosen(
+        self, problem: Problem, params: Params, memory: Exemplars | None, task: Task, rng: Generator
+    ) -> Exemplars:
+        if memory is None:
+            first = task.batch(torch.zeros(1, dtype=torch.int64), problem.spec.device)
+            memory = Exemplars.like(first, self.memory, self.per_class)
+        labels, k = task.train.labels(), memory.room(len(task.classes))
+        if self.select == "herding":
+            sets = herded(problem, params, task.train, task.index, k)
+        else:
+            sets = drawn(problem, task, k, rng)
+        of_class = dict(zip(labels.unique().tolist(), sets, strict=True))
+        # In the order in which they first occur: what a class is called must make no difference.
+        return memory.add(tuple(of_class[c] for c in dict.fromkeys(labels.tolist())))
 
     def examples_stored(self, state: State) -> int:
         """As many as the memory holds."""
-        return 0 if state.memory is None else state.memory.slots.filled
+        return 0 if state.memory is None else len(state.memory.all().y)
+
+
+def drawn(problem: Problem, task: Task, k: int, rng: Generator) -> tuple[Batch, ...]:
+    """k examples, drawn at random, of each class of the task; classes ascend."""
+    labels, device = task.train.labels(), problem.spec.device
+    order = torch.randperm(len(labels), generator=rng).to(labels.device)
+    rows = (order[labels[order] == c][:k] for c in labels.unique().tolist())
+    return tuple(task.batch(r, device) for r in rows)

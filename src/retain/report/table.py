@@ -4,15 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 from rich import box
 from rich.table import Table
 from rich.text import Text
 
-from retain import metrics
+from retain import metrics, statistics
 from retain.report.lines import Group, Line, group
 from retain.result import Result
+from retain.statistics import Difference, point
 
 HELD_BACK = 3.0  # points by which a method must learn the last task worse than naive to be named for it
 
@@ -24,16 +26,18 @@ class Stat:
     mean: float
     sd: float | None
     n: int
+    half: float | None = None  # of the width of the 95% interval of the mean (Student's t)
 
     @classmethod
     def of(cls, values: Sequence[float]) -> Stat:
         """Of at least one value.
 
-        >>> Stat.of([1.0, 3.0])
-        Stat(mean=2.0, sd=1.4142135623730951, n=2)
+        >>> s = Stat.of([1.0, 3.0])
+        >>> s.mean, round(s.sd, 4), s.n, round(s.half, 4)
+        (2.0, 1.4142, 2, 12.7062)
         """
         sd = float(np.std(values, ddof=1)) if len(values) > 1 else None
-        return cls(float(np.mean(values)), sd, len(values))
+        return cls(float(np.mean(values)), sd, len(values), statistics.t_interval(values).half)
 
 
 @dataclass(frozen=True)
@@ -109,21 +113,17 @@ def _intransigence(g: Group, r: Result) -> float | None:
     return metrics.intransigence(r.accuracy, joint[0].accuracy) if len(joint) == 1 else None
 
 
-def percent(s: Stat | None, signed: bool = False) -> str:
-    """An accuracy, or a difference of two, in percent.
+def percent(s: Stat | None, signed: bool = False, interval: bool = False) -> str:
+    """An accuracy, or a difference of two, in percent; with its sd, or half of its 95% interval.
 
     >>> percent(Stat(0.961, 0.002, 3)), percent(Stat(-0.05, None, 1), signed=True), percent(None)
     ('96.1 ± 0.2', '−5.0', '–')
     """
     if s is None:
         return "–"
-    text = _point(100 * s.mean, signed)
-    return text if s.sd is None else f"{text} ± {100 * s.sd:.1f}"
-
-
-def _point(points: float, signed: bool = False) -> str:
-    rounded = round(points, 1) + 0.0  # no "−0.0"
-    return f"{rounded:{'+' if signed and rounded else ''}.1f}".replace("-", "−")
+    text = point(100 * s.mean, signed)
+    spread = s.half if interval else s.sd
+    return text if spread is None else f"{text} ± {100 * spread:.1f}"
 
 
 def seconds(s: Stat) -> str:
@@ -183,8 +183,20 @@ COLUMNS: dict[str, Callable[[Row], str]] = {
 SHORT = ("ACC", "BWT", "FWT", "forgetting", "total s", "state", "stored")
 
 
-def table(results: Sequence[Result]) -> Table:
-    """The columns that fit a terminal. Accuracies in percent, mean ± sd over seeds.
+MEASURES: dict[str, Callable[[Row], Stat | None]] = {
+    "ACC": lambda r: r.acc,
+    "BWT": lambda r: r.bwt,
+    "FWT": lambda r: r.fwt,
+    "forgetting": lambda r: r.forgetting,
+}
+
+
+def table(results: Sequence[Result], interval: bool = False) -> Table:
+    """The columns that fit a terminal. Accuracies in percent.
+
+    Args:
+        results: of at least one run.
+        interval: behind ± stands half of the 95% interval of the mean, not the sd over seeds.
 
     Raises:
         ValueError: no results, or broken ones.
@@ -198,9 +210,15 @@ def table(results: Sequence[Result]) -> Table:
         if len(groups) > 1:
             out.add_row(Text(g.label, style="bold"))
         for row in rows(g):
-            out.add_row(Text(row.method), *(COLUMNS[c](row) for c in SHORT))
+            out.add_row(Text(row.method), *(_cell(c, row, interval) for c in SHORT))
         out.add_section()
     return out
+
+
+def _cell(column: str, row: Row, interval: bool) -> str:
+    if not interval or column not in MEASURES:
+        return COLUMNS[column](row)
+    return percent(MEASURES[column](row), signed=column.endswith("WT"), interval=True)
 
 
 PROSE = {
@@ -233,11 +251,57 @@ def sentence_of(g: Group) -> str:
     upper = _join([f"{_prose(line)}, which keeps all data, reaches {_mean(line)}" for line in joint])
     if not kept:
         return f"After {g.tasks[-1]}, over all tasks, {upper}."
-    best = max(kept, key=lambda line: float(line.matrix[-1].mean()))
-    end = f"; over all tasks {_prose(best)} comes best with {_mean(best)}"
-    if len(kept) == 1:
-        end = f"; over all tasks it reaches {_mean(best)}"
-    return f"After {g.tasks[-1]}, {_losses(g, kept)}{end}{', while ' + upper if joint else ''}."
+    end = f"over all tasks it reaches {_mean(kept[0])}" if len(kept) == 1 else _best(kept)
+    return f"After {g.tasks[-1]}, {_losses(g, kept)}; {end}{', while ' + upper if joint else ''}."
+
+
+def _best(lines: Sequence[Line]) -> str:
+    """Which comes best over all tasks, and whether that can be said at all."""
+    found = differences(lines, against="best")
+    best = max(lines, key=lambda line: float(np.mean(list(_accs(line).values()))))
+    text = f"over all tasks {_prose(best)} comes first with {_mean(best)}"
+    tested = [d for d in found if d.p is not None]
+    if not tested:
+        return text + " (one seed: chance is not ruled out)"
+    close = [d for d in tested if not d.told_apart]
+    if close:
+        others = [d.b if d.a == _prose(best) else d.a for d in close]
+        which = _join(others, " or ") if len(others) <= 3 else f"{len(others)} others"
+        return f"{text}, but cannot be told apart from {which} ({_seeds(tested)})"
+    nearest = min(tested, key=lambda d: d.interval.mean)
+    by = f"{point(100 * nearest.interval.mean)} points, {statistics.span(nearest.interval)}"
+    return f"over all tasks {_prose(best)} comes best with {_mean(best)} (above {nearest.b} by {by})"
+
+
+def _seeds(found: Sequence[Difference]) -> str:
+    counts = sorted({d.interval.n for d in found})
+    return f"{counts[0]} seeds" if len(counts) == 1 else f"{counts[0]} to {counts[-1]} seeds"
+
+
+def _accs(line: Line) -> dict[int, float]:
+    return {r.seed: r.acc for r in line.runs}
+
+
+def differences(lines: Sequence[Line], against: Literal["all", "best"] = "all") -> list[Difference]:
+    """Of the ACC of every two lines, or of the best and every other, on equal seeds."""
+    return statistics.compare({_prose(line): _accs(line) for line in lines}, against)
+
+
+def caveats(results: Sequence[Result]) -> list[str]:
+    """What the numbers do not show: pairs that cannot be told apart by ACC, and what looks suspicious.
+
+    Raises:
+        ValueError: no results, or broken ones.
+    """
+    groups = group(results)
+    return [
+        (f"On {g.label}: " if len(groups) > 1 else "") + text
+        for g in groups
+        for text in [
+            *(statistics.sentence(d) for d in differences(g.lines) if d.p is not None and not d.told_apart),
+            *statistics.doubts({_prose(line): {r.seed: r.accuracy for r in line.runs} for line in g.lines}),
+        ]
+    ]
 
 
 def _prose(line: Line) -> str:
@@ -245,7 +309,7 @@ def _prose(line: Line) -> str:
 
 
 def _mean(line: Line) -> str:
-    return f"{_point(100 * float(line.matrix[-1].mean()))} %"
+    return f"{point(100 * float(line.matrix[-1].mean()))} %"
 
 
 def _losses(g: Group, kept: Sequence[Line]) -> str:
@@ -255,7 +319,7 @@ def _losses(g: Group, kept: Sequence[Line]) -> str:
     for line in kept:
         lost = round(100 * float(line.matrix[1, 0] - line.matrix[-1, 0]), 1)
         verb = "lost" if lost >= 0 else "gained"
-        points = _point(abs(lost))
+        points = point(abs(lost))
         if not parts:
             text = f"{_prose(line)} has {verb} {points} points on {g.tasks[0]}"
         else:
@@ -271,8 +335,8 @@ def _held_back(g: Group, line: Line) -> str:
     mine = line.matrix[-1, -1]
     if not naive or 100 * (max(naive) - mine) < HELD_BACK:
         return ""
-    return f" (but learned {g.tasks[-1]} only to {_point(100 * float(mine))} %)"
+    return f" (but learned {g.tasks[-1]} only to {point(100 * float(mine))} %)"
 
 
-def _join(parts: Sequence[str]) -> str:
-    return ", ".join(parts[:-1]) + (" and " if len(parts) > 1 else "") + "".join(parts[-1:])
+def _join(parts: Sequence[str], last: str = " and ") -> str:
+    return ", ".join(parts[:-1]) + (last if len(parts) > 1 else "") + "".join(parts[-1:])

@@ -1,4 +1,4 @@
-"""The streams of the literature, each over MNIST or Fashion-MNIST, each from one seed.
+"""The streams of the literature, each over MNIST, Fashion-MNIST or CIFAR, each from one seed.
 
 Every draw (which images, which permutation, which angle, what noise) has a generator of its own,
 derived from the seed, its purpose and the task. So a task is the same however many tasks there
@@ -20,28 +20,37 @@ from retain.examples import Examples
 from retain.seeds import generator
 from retain.streams.arrange import Permute, Rotate, noisy
 from retain.streams.images import Images
-from retain.streams.sources import CLASSES, Data
+from retain.streams.mixing import blurred, repeated
+from retain.streams.sources import Data
 from retain.streams.stream import Stream
-from retain.types import Classes, Scenario
+from retain.types import Classes, Scenario, Task
 
 OPTIONS = {
-    "data": "mnist (comes with the package) or fashion-mnist.",
+    "data": "mnist (comes with the package), fashion-mnist, cifar10 or cifar100 (from a folder, binary version).",
     "folder": "Where the data lie, in torchvision's layout; None: the package, or where Debian puts them.",
-    "tasks": "How many tasks; for split at most 10 / per_task, and None for that many.",
-    "samples": "Training images a task, drawn at random for each task; None: all.",
+    "tasks": "How many tasks; for split at most classes / per_task, and None for that many.",
+    "samples": "Training images a task (over all its visits), drawn at random for each task; None: all.",
     "test_samples": "Test images a task, drawn at random for each task; None: all.",
     "validation": "Training images held out for validation; no task trains on any of them.",
     "seed": "Of every draw.",
-    "pad": "Zero-pad the images to 32x32, before anything else is done to them.",
-    "normalise": "Read pixels as (x - mean) / sd of all training images, not in [0, 1].",
+    "pad": "Zero-pad the images to 32x32, before anything else is done to them; not for CIFAR's, which are so.",
+    "normalise": "Read pixels as (x - mean) / sd of all training images, all channels alike, not in [0, 1].",
     "first": "Whether the first task is permuted like the others, or plain.",
     "max_angle": "Angles are drawn from 0 to this, in degrees.",
-    "scenario": "What is known of the task at test: task, domain (identity hidden, labels counted anew in "
-    "each task), class (identity hidden, labels of all tasks told apart).",
+    "scenario": "What is known of the task at test: task, domain (identity hidden; split counts labels anew in "
+    "each task), class (identity hidden, labels of all tasks told apart; split only).",
     "per_task": "Classes a task.",
     "class_order": "ascending, random, or the classes themselves, such as 3,1,4,0.",
-    "classes": "Scenario class: outputs in play are those of the classes seen so far, or all ten.",
+    "classes": "Scenario class: outputs in play are those of the classes seen so far, or all there are.",
     "noise": "To each pixel of the first task is added a number drawn uniformly from 0 to this.",
+    "boundaries": "Whether methods are told where a task begins and ends; if not, only those that need no "
+    "boundary can be run, and the scenario is domain or class.",
+    "blur": "Tasks mix at their edges: this share of a task's training images, in [0, 1), changes places with as "
+    "many of its two neighbours, half with each (the first and the last task have one neighbour and exchange "
+    "half as many). Within a task all are then in random order. Not in scenario task. As Bang et al. 2021 "
+    "(Rainbow Memory: 'blurry') and Koh et al. 2022 (i-Blurry), but exchanged with neighbours alone.",
+    "repeats": "Go round all tasks so many times. A task's training images are dealt among its visits, each seen "
+    "in one; every visit counts as a task, named such as 'A (2)', tested on all test images of its task.",
 }
 """What each option of the builders means; the command line's help, too."""
 
@@ -68,23 +77,29 @@ def permuted(
     pad: bool = False,
     normalise: bool = False,
     first: Literal["permuted", "plain"] = "permuted",
+    scenario: Scenario = "domain",
+    boundaries: bool = True,
+    blur: float = 0.0,
+    repeats: int = 1,
 ) -> Stream:
     """Permuted MNIST: in each task the pixels of all images change places in one new way.
 
     Goodfellow et al. 2013 (An Empirical Investigation of Catastrophic Forgetting) and Kirkpatrick
     et al. 2017 (EWC, section 2.1) leave the first task plain; Lopez-Paz & Ranzato 2017 (GEM,
-    section 4.1) permute every task. Scenario domain, ten classes.
+    section 4.1) permute every task. Scenario domain or task, all classes in every task. The channels
+    of a pixel stay together.
     """
     config = _config("permuted", locals())
     if first not in ("permuted", "plain"):
         raise ValueError(f"first must be permuted or plain, got {first!r}")
     images = Images.of(config)
-    made = []
+    made, area = [], images.side**2
     for t in range(_count("tasks", tasks)):
-        order = torch.randperm(images.side**2, generator=generator(seed, "permutation", t))
+        order = torch.randperm(area, generator=generator(seed, "permutation", t))
+        order = torch.cat([order + channel * area for channel in range(images.kind.channels)])
         plain = t == 0 and first == "plain"
         made.append(images.task(t, _letter(t), None if plain else Permute(order)))
-    return Stream("permuted", tuple(made), "domain", CLASSES, config=config)
+    return _same_labels("permuted", made, images, config)
 
 
 @_described
@@ -100,12 +115,16 @@ def rotated(
     pad: bool = False,
     normalise: bool = False,
     max_angle: float = 180.0,
+    scenario: Scenario = "domain",
+    boundaries: bool = True,
+    blur: float = 0.0,
+    repeats: int = 1,
 ) -> Stream:
     """Rotated MNIST: in each task all images are turned counter-clockwise by one angle.
 
     Lopez-Paz & Ranzato 2017 (GEM, section 4.1): a fixed angle between 0 and 180 degrees a task.
     Here it is uniform for each task; the paper's code draws from T equal parts in ascending order,
-    and turns without interpolation. Scenario domain, ten classes.
+    and turns without interpolation. Scenario domain or task, all classes in every task.
     """
     config = _config("rotated", locals())
     if not _real(max_angle) or not 0 < max_angle <= 360:
@@ -116,7 +135,7 @@ def rotated(
         draw = torch.rand((), generator=generator(seed, "angle", t), dtype=torch.float64)
         angle = float(draw) * max_angle
         made.append(images.task(t, f"{angle:.1f} degrees", Rotate(angle, images.side)))
-    return Stream("rotated", tuple(made), "domain", CLASSES, config=config)
+    return _same_labels("rotated", made, images, config)
 
 
 @_described
@@ -135,30 +154,31 @@ def split(
     per_task: int = 2,
     class_order: str | Sequence[int] = "ascending",
     classes: Classes = "seen",
+    boundaries: bool = True,
+    blur: float = 0.0,
+    repeats: int = 1,
 ) -> Stream:
-    """Split MNIST: each task brings a few of the ten classes, and no other.
+    """Split MNIST (or CIFAR): each task brings a few of the classes, and no other.
 
     Zenke et al. 2017 (Synaptic Intelligence, section 5.1); the three scenarios are van de Ven &
-    Tolias 2019's. Task and class keep the labels 0 to 9 and ten outputs; domain counts them from 0
-    in each task and has `per_task` outputs.
+    Tolias 2019's. Task and class keep the labels and have an output for each; domain counts them
+    from 0 in each task and has `per_task` outputs.
     """
     config = _config("split", locals())
-    order = _class_order(class_order, seed)
+    images = Images.of(config)
+    count = images.kind.classes
+    order = _class_order(class_order, seed, count)
     config["class_order"] = (
         class_order if class_order in ("ascending", "random") else ",".join(map(str, order))
     )
-    groups = _groups(order, per_task, tasks)
-    if scenario == "domain" and per_task == 1:
-        raise ValueError(
-            "per_task must be at least 2 in scenario domain: one class leaves nothing to tell apart"
-        )
-    images = Images.of(config)
+    groups = _groups(order, per_task, tasks, scenario)
     made = [
         images.task(t, "/".join(map(str, group)), only=group, relabel=order if scenario == "domain" else None)
         for t, group in enumerate(groups)
     ]
-    outputs = per_task if scenario == "domain" else CLASSES
-    return Stream("split", tuple(made), scenario, outputs, classes if scenario == "class" else "all", config)
+    outputs = per_task if scenario == "domain" else count
+    in_play = classes if scenario == "class" else "all"
+    return Stream("split", _flow(made, config), scenario, outputs, in_play, config, boundaries)
 
 
 @_described
@@ -177,7 +197,7 @@ def noisy_clean(
     """Two tasks: digits under heavy pixel noise, then the same digits clean.
 
     Hung-yi Lee's lecture Life Long Learning, which names no level: here the noise is uniform from 0
-    to `noise`, the sum clamped to 1, drawn once and kept as uint8. Scenario domain, ten classes.
+    to `noise`, the sum clamped to 1, drawn once and kept as uint8. Scenario domain, all classes in both.
     """
     config = _config("noisy-clean", locals())
     if not _real(noise) or not 0 <= noise <= 1:
@@ -189,7 +209,7 @@ def noisy_clean(
         return replace(lying, x=noisy(lying.x, noise, generator(seed, "noise", purpose)))
 
     tasks = images.task(0, "noisy", once=add_noise), images.task(1, "clean")
-    return Stream("noisy-clean", tasks, "domain", CLASSES, config=config)
+    return Stream("noisy-clean", tasks, "domain", images.kind.classes, config=config)
 
 
 BUILDERS: dict[str, Callable[..., Stream]] = {
@@ -236,6 +256,29 @@ def build(config: Mapping[str, Any]) -> Stream:
     return stream.select(only)
 
 
+def _same_labels(name: str, made: list[Task], images: Images, config: dict[str, Any]) -> Stream:
+    """The stream of tasks that all have the same classes."""
+    if config["scenario"] not in ("domain", "task"):
+        raise ValueError(
+            f"scenario of {name} must be domain or task, since all its tasks have the same classes, "
+            f"got {config['scenario']!r}"
+        )
+    told, outputs = _flow(made, config), images.kind.classes
+    return Stream(name, told, config["scenario"], outputs, "all", config, config["boundaries"])
+
+
+def _flow(made: list[Task], config: dict[str, Any]) -> tuple[Task, ...]:
+    """The tasks as they come: repeated, then blurred."""
+    if not isinstance(config["boundaries"], bool):
+        raise ValueError(f"boundaries must be true or false, got {config['boundaries']!r}")
+    blur, seed = config["blur"], config["seed"]
+    if not _real(blur) or not 0 <= blur < 1:
+        raise ValueError(f"blur must be a share from 0 to below 1, got {blur!r}")
+    if blur and config["scenario"] == "task":
+        raise ValueError("blur mixes tasks, so that none can be named: its scenario is domain or class")
+    return tuple(blurred(repeated(made, _count("repeats", config["repeats"]), seed), blur, seed))
+
+
 def _letter(t: int) -> str:
     """A, B, ..., Z, A2, B2, ...: what the EWC paper calls its permuted tasks."""
     return chr(ord("A") + t % 26) + (str(t // 26 + 1) if t >= 26 else "")
@@ -261,27 +304,31 @@ def _count(name: str, value: int) -> int:
     return value
 
 
-def _groups(order: list[int], per_task: int, tasks: int | None) -> list[list[int]]:
+def _groups(order: list[int], per_task: int, tasks: int | None, scenario: Scenario) -> list[list[int]]:
     if _count("per_task", per_task) > len(order) or len(order) % per_task:
         raise ValueError(f"per_task must divide the {len(order)} classes into equal tasks, got {per_task}")
     groups = [order[i : i + per_task] for i in range(0, len(order), per_task)]
     if tasks is not None and _count("tasks", tasks) > len(groups):
         raise ValueError(f"tasks must be at most {len(order)} / {per_task} = {len(groups)}, got {tasks}")
+    if scenario == "domain" and per_task == 1:
+        raise ValueError(
+            "per_task must be at least 2 in scenario domain: one class leaves nothing to tell apart"
+        )
     return groups[:tasks]
 
 
-def _class_order(given: str | Sequence[int], seed: int) -> list[int]:
+def _class_order(given: str | Sequence[int], seed: int, count: int) -> list[int]:
     if given == "ascending":
-        return list(range(CLASSES))
+        return list(range(count))
     if given == "random":
-        return [int(c) for c in torch.randperm(CLASSES, generator=generator(seed, "class order"))]
+        return [int(c) for c in torch.randperm(count, generator=generator(seed, "class order"))]
     try:
         order = [int(c) for c in (given.split(",") if isinstance(given, str) else given)]
     except (TypeError, ValueError):
         order = []
-    if not order or len(set(order)) < len(order) or not set(order) <= set(range(CLASSES)):
+    if not order or len(set(order)) < len(order) or not set(order) <= set(range(count)):
         raise ValueError(
-            f"class_order must be ascending, random, or different classes from 0 to {CLASSES - 1} such as "
+            f"class_order must be ascending, random, or different classes from 0 to {count - 1} such as "
             f"3,1,4,0, got {given!r}"
         )
     return order

@@ -15,7 +15,7 @@ from retain.examples import Examples
 from retain.seeds import generator
 from retain.streams.arrange import Arrange, Pad, Then
 from retain.streams.own import hold_out
-from retain.streams.sources import CLASSES, SIDE, Data, load
+from retain.streams.sources import KINDS, Data, Kind, load
 from retain.types import Task
 
 PADDED = 32
@@ -25,7 +25,8 @@ PADDED = 32
 class Images:
     """All images, read in one way, and how many of them a task gets."""
 
-    train: tuple[Tensor, Tensor]  # uint8 [N, 1, 28, 28] and int64 [N]
+    kind: Kind
+    train: tuple[Tensor, Tensor]  # uint8 [N, C, H, W] and int64 [N]
     test: tuple[Tensor, Tensor]
     side: int  # of an image once it is padded
     normalise: tuple[float, float] | None
@@ -48,10 +49,15 @@ class Images:
             if not isinstance(config[name], bool):
                 raise ValueError(f"{name} must be true or false, got {config[name]!r}")
         data, folder, pad = config["data"], config["folder"], config["pad"]
+        train, test = load(data, "train", folder), load(data, "test", folder)
+        kind = KINDS[data]
+        if pad and kind.side >= PADDED:
+            raise ValueError(f"pad makes images {PADDED}x{PADDED}, and those of {data} are so already")
         return Images(
-            load(data, "train", folder),
-            load(data, "test", folder),
-            PADDED if pad else SIDE,
+            kind,
+            train,
+            test,
+            PADDED if pad else kind.side,
             mean_and_sd(data, folder, pad) if config["normalise"] else None,
             config["samples"],
             config["test_samples"],
@@ -64,7 +70,7 @@ class Images:
         index: int,
         name: str,
         arrange: Arrange | None = None,
-        only: Sequence[int] = range(CLASSES),
+        only: Sequence[int] | None = None,
         relabel: Sequence[int] | None = None,
         once: Callable[[Examples, str], Examples] | None = None,
     ) -> Task:
@@ -74,11 +80,12 @@ class Images:
             index: from 0.
             name: of the task.
             arrange: what is done to its images, after padding, whenever they are read.
-            only: its classes.
+            only: its classes; None: all.
             relabel: all classes in order of their tasks; labels then count from 0 within each task.
             once: what is done here and now to its sets: (examples, purpose) -> examples.
         """
-        whole = len(only) == CLASSES
+        only = range(self.kind.classes) if only is None else only
+        whole = len(only) == self.kind.classes
         pool = _pool(self.train[1], only)
         # One held-out set for all tasks that share a pool: an image that one task validates on,
         # arranged in its way, is not trained on by another.
@@ -88,7 +95,8 @@ class Images:
         test = self._draw("test_samples", _pool(self.test[1], only), self.test_samples, index)
         y = self.train[1], self.test[1]
         if relabel is not None:
-            y = _relabelled(y[0], relabel, len(only)), _relabelled(y[1], relabel, len(only))
+            count = self.kind.classes
+            y = _relabelled(y[0], relabel, len(only), count), _relabelled(y[1], relabel, len(only), count)
         arrange = self._padded(arrange)
 
         def read(x: Tensor, labels: Tensor, rows: Tensor, purpose: str) -> Examples:
@@ -105,9 +113,9 @@ class Images:
         )
 
     def _padded(self, arrange: Arrange | None) -> Arrange | None:
-        if self.side == SIDE:
+        if self.side == self.kind.side:
             return arrange
-        pad = Pad((self.side - SIDE) // 2)
+        pad = Pad((self.side - self.kind.side) // 2)
         return pad if arrange is None else Then(pad, arrange)
 
     def _draw(self, what: str, pool: Tensor, wanted: int | None, index: int) -> Tensor:
@@ -126,23 +134,23 @@ def _pool(y: Tensor, only: Sequence[int]) -> Tensor:
     return torch.isin(y, torch.tensor(list(only))).nonzero()[:, 0]
 
 
-def _relabelled(y: Tensor, order: Sequence[int], per_task: int) -> Tensor:
+def _relabelled(y: Tensor, order: Sequence[int], per_task: int, classes: int) -> Tensor:
     """The labels [N] counted from 0 within each task; `order`: all classes, task after task."""
-    place = torch.full((CLASSES,), -1)
+    place = torch.full((classes,), -1)
     place[list(order)] = torch.arange(len(order)) % per_task
     return place[y]
 
 
 @cache
 def mean_and_sd(data: Data, folder: Path | str | None, pad: bool) -> tuple[float, float]:
-    """Of every pixel of the training images, in [0, 1], to the four digits that papers print.
+    """Of every pixel of the training images, all channels alike, in [0, 1], to the four digits papers print.
 
     >>> mean_and_sd("mnist", None, pad=False)
     (0.1307, 0.3081)
     """
     x = load(data, "train", folder)[0]
-    side = PADDED if pad else SIDE
-    pixels = len(x) * side**2
+    side = PADDED if pad else KINDS[data].side
+    pixels = len(x) * KINDS[data].channels * side**2
     total = square = 0  # exact: Python integers
     for chunk in torch.split(x, 4096):
         wide = chunk.to(torch.int32)

@@ -1,8 +1,8 @@
-"""Where images come from: MNIST inside the package, Fashion-MNIST on the user's disk.
+"""Where images come from: MNIST inside the package; Fashion-MNIST, CIFAR-10 and CIFAR-100 on the user's disk.
 
-Both are idx files: a big-endian header (magic number, then the size of each dimension) and one
-byte a value. A header is never believed: bytes are read as they come, and must be exactly as many
-as it says.
+CIFAR's records are read by `cifar`. The others are idx files: a big-endian header (magic number, then
+the size of each dimension) and one byte a value. A header is never believed: bytes are read as they
+come, and must be exactly as many as it says.
 """
 
 from __future__ import annotations
@@ -12,19 +12,36 @@ import lzma
 import zlib
 from functools import cache
 from pathlib import Path
-from typing import BinaryIO, Literal, get_args
+from typing import BinaryIO, Literal, NamedTuple, get_args
 
 import torch
 from torch import Tensor
 
-Data = Literal["mnist", "fashion-mnist"]
+from retain.streams import cifar
+
+Data = Literal["mnist", "fashion-mnist", "cifar10", "cifar100"]
 Split = Literal["train", "test"]
 
 EMBEDDED = Path(__file__).parent / "mnist"
 DEBIAN = Path("/usr/share/datasets/fashion-mnist")
-CLASSES = 10
 SIDE = 28
 MOST = 1_000_000  # images a file; an idx file that claims more is not one of these data sets
+
+
+class Kind(NamedTuple):
+    """What all images of a data set have in common."""
+
+    classes: int
+    channels: int
+    side: int  # height and width
+
+
+KINDS: dict[str, Kind] = {
+    "mnist": Kind(10, 1, SIDE),
+    "fashion-mnist": Kind(10, 1, SIDE),
+    "cifar10": Kind(10, cifar.CHANNELS, cifar.SIDE),
+    "cifar100": Kind(100, cifar.CHANNELS, cifar.SIDE),
+}
 
 _STEM = {"train": "train", "test": "t10k"}
 _TORCHVISION = {"mnist": "MNIST", "fashion-mnist": "FashionMNIST"}
@@ -34,6 +51,11 @@ _HOW = {
     "fashion-mnist": "install Debian's package (apt-get install dataset-fashion-mnist), or name the folder "
     "(--folder) which torchvision.datasets.FashionMNIST(FOLDER, download=True) has filled, or one that holds "
     "the four files of https://github.com/zalandoresearch/fashion-mnist",
+    **{
+        data: f"get the binary version, {cifar.address(data)}, unpack it, and name the folder in which "
+        f"{layout.folder} lies (--folder)"
+        for data, layout in cifar.LAYOUTS.items()
+    },
 }
 
 
@@ -42,18 +64,22 @@ class DataNotFound(FileNotFoundError):
 
 
 def load(data: Data, split: Split, folder: Path | str | None = None) -> tuple[Tensor, Tensor]:
-    """Images uint8 [N, 1, 28, 28] and labels int64 [N], read once a process: do not write to them.
+    """Images uint8 [N, C, H, W] and labels int64 [N], read once a process: do not write to them.
+
+    [N, 1, 28, 28] for MNIST and Fashion-MNIST, [N, 3, 32, 32] for CIFAR.
 
     Args:
-        data: "mnist" or "fashion-mnist".
+        data: "mnist", "fashion-mnist", "cifar10" or "cifar100".
         split: "train" or "test".
         folder: where to look, and nowhere else: FOLDER/FashionMNIST/raw (or FOLDER/MNIST/raw),
-            FOLDER/raw, then FOLDER itself; plain, .gz or .xz. None: MNIST from the package,
-            Fashion-MNIST from where Debian puts it.
+            FOLDER/raw, then FOLDER itself; plain, .gz or .xz. CIFAR: FOLDER/cifar-10-batches-bin
+            (or FOLDER/cifar-100-binary), then FOLDER itself. None: MNIST from the package,
+            Fashion-MNIST from where Debian puts it; CIFAR needs a folder.
 
     Raises:
         DataNotFound: the files are in none of these places; the message says how to get them.
-        ValueError: a file is not what its name says, or `data` or `split` is unknown.
+        ValueError: a file is not what its name says, CIFAR is there as pickled Python objects only,
+            or `data` or `split` is unknown.
 
     >>> x, y = load("mnist", "test")
     >>> x.shape, x.dtype, y[:3]
@@ -68,15 +94,28 @@ def load(data: Data, split: Split, folder: Path | str | None = None) -> tuple[Te
 
 @cache
 def _load(data: str, split: str, folder: Path | None) -> tuple[Tensor, Tensor]:
+    if data in cifar.LAYOUTS:
+        return _load_cifar(data, split, folder)
     images, labels = _find(data, split, folder)
     x, y = read_idx(images, 3), read_idx(labels, 1).long()
     if x.shape[1:] != (SIDE, SIDE):
         raise ValueError(f"{images}: images of {list(x.shape[1:])} pixels where {data} has [28, 28]")
     if len(x) != len(y):
         raise ValueError(f"{images} holds {len(x)} images, but {labels} {len(y)} labels")
-    if y.max() >= CLASSES:
-        raise ValueError(f"{labels}: label {int(y.max())} where {data} has 0 to {CLASSES - 1}")
+    if y.max() >= KINDS[data].classes:
+        raise ValueError(f"{labels}: label {int(y.max())} where {data} has 0 to {KINDS[data].classes - 1}")
     return x[:, None], y
+
+
+def _load_cifar(data: str, split: str, folder: Path | None) -> tuple[Tensor, Tensor]:
+    layout = cifar.LAYOUTS[data]
+    files = None if folder is None else cifar.find(data, split, folder)
+    if files is None:
+        where = (
+            "no folder was named" if folder is None else f"not in {folder / layout.folder}, nor in {folder}"
+        )
+        raise DataNotFound(f"{data}: {', '.join(layout.files[split])}: {where}. To get it, {_HOW[data]}.")
+    return cifar.read(data, files)
 
 
 def _find(data: str, split: str, folder: Path | None) -> tuple[Path, Path]:

@@ -1,0 +1,111 @@
+"""Writes docs/methods/: a page for each method, from its docstring, fields, traits and reproduced figures.
+
+    python docs/build_methods.py
+
+A test compares the committed pages with what this gives.
+"""
+
+from __future__ import annotations
+
+import inspect
+from pathlib import Path
+from typing import Any
+
+from retain.advise import figures, times
+from retain.cli.flags import flags_of, show
+from retain.cli.names import first_line
+from retain.cli.traits import facts, letters, short_paper
+from retain.method import Method
+from retain.methods import discover
+
+PAGES = Path(__file__).parent / "methods"
+WRITTEN = "<!-- Written by docs/build_methods.py: change the method's docstring instead. -->"
+
+
+def pages() -> dict[str, str]:
+    """Every page by its file name."""
+    return {"README.md": index(), **{f"{name}.md": page(name, kind) for name, kind in discover().items()}}
+
+
+def page(name: str, kind: type[Method[Any]]) -> str:
+    """What there is to say of one method."""
+    lines = [
+        WRITTEN,
+        "",
+        f"# {name}",
+        "",
+        first_line(kind),
+        "",
+        "```text",
+        inspect.getdoc(kind) or "",
+        "```",
+        "",
+    ]
+    lines += [f"Source: {kind.paper}", "", *table(("", ""), facts(kind)), ""]
+    fields = [(f"`--{f.name.replace('_', '-')}`", show(f.default), f.help, f.kind) for f in flags_of(kind)]
+    if fields:
+        lines += ["## Hyper-parameters", "", *table(("flag", "default", "what it is", "kind"), fields), ""]
+    lines += ["## Reproduced", ""]
+    found = figures().get(name, [])
+    rows = [
+        (f.title, f.scenario, f.value, str(f.seeds), f"{f.seconds:.0f}", f"`retain reproduce {f.id}`")
+        for f in found
+    ]
+    if rows:
+        head = ("row", "scenario", "accuracy in %", "seeds", "s a seed", "again")
+        lines += [
+            "Mean accuracy over all tasks at the end, ± half of the 95% interval.",
+            "",
+            *table(head, rows),
+            "",
+        ]
+    else:
+        lines += ["No published value of it is reproduced here.", ""]
+    scenario = [s for s in kind.traits.scenarios if s not in kind.traits.fails_in][-1]
+    lines += ["## To run it", "", "```bash", f"retain run split {name} --scenario {scenario}", "```"]
+    return "\n".join(lines) + "\n"
+
+
+def index() -> str:
+    """All methods, a row each."""
+    rows = [
+        (
+            f"[{name}]({name}.md)",
+            first_line(kind),
+            letters(kind),
+            kind.traits.stores,
+            kind.traits.growth,
+            "yes" if kind.traits.boundaries else "no",
+            f"{times(kind.traits.cost):g}".replace("inf", "more with every task"),
+            short_paper(kind.paper),
+        )
+        for name, kind in discover().items()
+    ]
+    head = ("method", "what it does", "scenarios", "stores", "grows", "told boundaries", "steps", "source")
+    said = (
+        "T task, D domain, C class: where it can be used; in brackets: it runs, but is known to forget nearly "
+        "all there. Steps: what a step of training costs, about, in plain steps."
+    )
+    return "\n".join([WRITTEN, "", "# Methods", "", said, "", *table(head, rows)]) + "\n"
+
+
+def table(head: tuple[str, ...], rows: list[Any]) -> list[str]:
+    """A Markdown table."""
+    cells = [head, ("---",) * len(head), *rows]
+    return ["| " + " | ".join(c.replace("|", "\\|") for c in row) + " |" for row in cells]
+
+
+def main() -> None:
+    """Write the pages, and remove those of methods that are gone."""
+    made = pages()
+    PAGES.mkdir(exist_ok=True)
+    for old in PAGES.glob("*.md"):
+        if old.name not in made:
+            old.unlink()
+    for name, text in made.items():
+        (PAGES / name).write_text(text, encoding="utf-8")
+    print(f"{len(made)} pages in {PAGES}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,282 @@
+"""From constraints to methods: which can be used at all, in what order, and what each other one lacks.
+
+What a method needs, keeps and costs is read from its traits; how good it is, from the runs that
+`retain reproduce` made (`recipes/reproduced.json`). Nothing here is an opinion.
+"""
+
+from __future__ import annotations
+
+import inspect
+import json
+import math
+import re
+from dataclasses import dataclass, replace
+from functools import cache
+from importlib.resources import files
+from typing import Any, Literal, get_args
+
+import torch
+
+from retain.examples import Examples
+from retain.learner import Learner
+from retain.method import Method, Stores
+from retain.methods import discover
+from retain.models import MLP
+from retain.reproduce import recipes
+from retain.streams import BUILDERS, Stream
+from retain.types import Scenario, Task
+
+IMAGE_BYTES = 3152  # an MNIST image as memories keep it: 784 float32, a label and a task number
+FEWEST = 10  # images: one of each class
+COUNT = {"no": 0.0, "two": 2.0, "three": 3.0}  # what any other word stands for is one
+BOUNDS = {
+    "naive": "the lower bound: it does nothing against forgetting",
+    "joint": "the upper bound: it keeps all data and trains on all of it again",
+}
+
+
+@dataclass(frozen=True)
+class Constraints:
+    """What there is to be had."""
+
+    task_known: bool = False  # the task of an example is known when predicting
+    new_classes: bool = True  # every task brings classes of its own, to be told from all others
+    store: Stores = "examples"  # the most that may be kept of the data
+    memory_bytes: int | None = None  # the most that may be kept, in bytes; none: any
+    backbone: Literal["trained", "frozen"] = (
+        "trained"  # whether the network below its last layer may be trained
+    )
+    compute: float | None = None  # the most that a step may cost, in plain steps; none: any
+    boundaries: bool = True  # it is known where a task begins and ends
+
+    def __post_init__(self) -> None:
+        if self.store not in get_args(Stores) or self.backbone not in ("trained", "frozen"):
+            raise ValueError(
+                f"store must be one of {', '.join(get_args(Stores))}; backbone trained or frozen"
+            )
+        if self.memory_bytes is not None and self.memory_bytes < 0:
+            raise ValueError(f"memory_bytes must be >= 0, got {self.memory_bytes}")
+        if self.compute is not None and not (math.isfinite(self.compute) and self.compute > 0):
+            raise ValueError(f"compute must be a number > 0, got {self.compute}")
+        if self.task_known and not self.boundaries:
+            raise ValueError(
+                "where the task of an example is known, so are the boundaries: drop one of the two"
+            )
+
+    @property
+    def scenario(self) -> Scenario:
+        """Which of the three this is."""
+        return "task" if self.task_known else "class" if self.new_classes else "domain"
+
+
+@dataclass(frozen=True)
+class Figure:
+    """What a method was measured to reach: the mean accuracy over all tasks at the end, in percent."""
+
+    id: str  # of the recipe's row
+    title: str
+    group: str
+    stream: str
+    scenario: Scenario
+    mean: float
+    half: float | None  # of the 95% interval; None: one seed
+    seeds: int
+    seconds: float  # of one seed
+    plain: float | None = None  # what plain training reaches: in the same group, else on the same stream
+
+    @property
+    def spared(self) -> float | None:
+        """The share of plain training's errors that it does not make: 1 is perfect, below 0 worse than plain."""
+        return None if self.plain is None else 1 - (100 - self.mean) / (100 - self.plain)
+
+    @property
+    def value(self) -> str:
+        """In percent, with half of its interval."""
+        return f"{self.mean:.1f}" + ("" if self.half is None else f" \u00b1 {self.half:.1f}")
+
+    def __str__(self) -> str:
+        count = "1 seed" if self.seeds == 1 else f"{self.seeds} seeds"
+        plain = "" if self.plain is None else f", where plain training has {self.plain:.1f}"
+        return f"{self.value} % on {self.stream}{plain} ({self.id}, {count}, {self.seconds:.0f} s each)"
+
+
+@dataclass(frozen=True)
+class Advice:
+    """What is said of one method."""
+
+    name: str
+    lacks: tuple[str, ...]  # why it cannot be used; empty: it can
+    figure: Figure | None  # in this scenario
+    keeps: str
+    cost: str
+
+
+def figures(table: dict[str, Any] | None = None) -> dict[str, list[Figure]]:
+    """What was reproduced, by method; rows of other measures and differences of two runs left out.
+
+    Args:
+        table: the content of a table.json of `retain reproduce`; None: the package's own, if it has one.
+    """
+    table = _packaged() if table is None else table
+    measured = {row.id: row for row in recipes()}
+    found: dict[str, list[Figure]] = {}
+    for r in table["rows"]:
+        row = measured.get(r["id"])
+        if row is None or row.said.measure != "acc" or row.minus is not None or r["mean"] is None:
+            continue
+        config = r["runs"][0]["config"]
+        method = config["method"]
+        name = method if isinstance(method, str) else method["name"]
+        half = None if r["low"] is None else (r["high"] - r["low"]) / 2
+        stream, scenario = config["stream"], config.get("scenario") or _scenario(config["stream"])
+        found.setdefault(name, []).append(
+            Figure(
+                r["id"],
+                r["title"],
+                r["group"],
+                stream,
+                scenario,
+                r["mean"],
+                half,
+                len(r["values"]),
+                r["seconds"],
+            )
+        )
+    plain = found.get("naive", [])
+    return {name: [replace(f, plain=_plain(f, plain)) for f in own] for name, own in found.items()}
+
+
+def _plain(f: Figure, naive: list[Figure]) -> float | None:
+    """The least that plain training reached (its other rows are of learning all at once)."""
+    alike = [n for n in naive if (n.stream, n.scenario) == (f.stream, f.scenario)]
+    near = [n for n in alike if n.id.partition("/")[0] == f.id.partition("/")[0]]
+    return min((n.mean for n in near or alike if n.mean < 100), default=None)
+
+
+@cache
+def _packaged() -> dict[str, Any]:
+    file = files("retain") / "recipes" / "reproduced.json"
+    table: dict[str, Any] = json.loads(file.read_text("utf-8")) if file.is_file() else {"rows": []}
+    return table
+
+
+def _scenario(stream: str) -> Scenario:
+    """A stream's own."""
+    known = inspect.signature(BUILDERS[stream]).parameters
+    default: Scenario = known["scenario"].default if "scenario" in known else "domain"
+    return default
+
+
+def advise(given: Constraints, table: dict[str, Any] | None = None) -> list[Advice]:
+    """Every method, best first, those that cannot be used last.
+
+    First come those with a figure in this scenario, by the share of plain training's errors that they
+    spare, since accuracies on different streams cannot be compared. Then come those that were not
+    reproduced, by what they may keep, the most first, and by what a step costs.
+    """
+    known = figures(table)
+    made = [_judge(name, kind, given, known.get(name, [])) for name, kind in discover().items()]
+    return sorted(made, key=_rank)
+
+
+def _rank(a: Advice) -> tuple[Any, ...]:
+    traits = discover()[a.name].traits
+    most = -get_args(Stores).index(traits.stores)
+    return bool(a.lacks), a.figure is None, _merit(a.figure), most, times(traits.cost), a.name
+
+
+def _merit(f: Figure | None) -> tuple[bool, float]:
+    """Ascending from the best; figures without a plain one to compare with come last."""
+    spared = None if f is None else f.spared
+    return spared is None, -(spared or 0.0)
+
+
+def _judge(name: str, kind: type[Method[Any]], given: Constraints, known: list[Figure]) -> Advice:
+    t, s = kind.traits, given.scenario
+    lacks = [BOUNDS[name]] if name in BOUNDS else []
+    if s not in t.scenarios:
+        lacks.append(f"needs to know the task ({' or '.join(t.scenarios)} only)")
+    if s in t.fails_in:
+        lacks.append(f"known to forget nearly all in scenario {s}")
+    if get_args(Stores).index(t.stores) > get_args(Stores).index(given.store):
+        lacks.append(f"keeps {_what(t.stores)}")
+    if t.boundaries and not given.boundaries:
+        lacks.append("must be told where tasks begin and end")
+    if given.backbone == "frozen" and not closed_form(kind):
+        lacks.append("trains the network")
+    if given.compute is not None and times(t.cost) > given.compute:
+        lacks.append(f"costs too much: {t.cost}")
+    keeps = _what(t.stores) + ("" if t.growth == "constant" else f", growing {t.growth}")
+    if given.memory_bytes is not None and not lacks:
+        kept, short = _memory(name, s, given.memory_bytes)
+        keeps, lacks = f"{keeps} ({kept})", [*lacks, *short]
+    here = [f for f in known if f.scenario == s]
+    return Advice(name, tuple(lacks), min(here, key=_merit, default=None), keeps, t.cost)
+
+
+def _what(stores: Stores) -> str:
+    return (
+        "nothing of the data" if stores == "nothing" else stores if stores != "generator" else "a generator"
+    )
+
+
+def closed_form(kind: type[Method[Any]]) -> bool:
+    """Whether it takes no gradient step: then it needs no more of the network than its features."""
+    return not re.search(r"\bsteps?\b", kind.traits.cost)
+
+
+def times(cost: str) -> float:
+    """What the words of `Traits.cost` come to, in plain steps; a pass forward is a third of one.
+
+    >>> [times(c) for c in ("one step and a pull", "two steps on twice the examples", "one forward pass")]
+    [1.0, 4.0, 0.3]
+    >>> times("one step and one gradient of each task's memory")
+    inf
+    """
+    if re.search(r"each (old|past|earlier|task)|all tasks", cost):
+        return math.inf
+    counted = re.search(r"(\w+) steps?\b", cost)
+    n = 0.0 if counted is None else COUNT.get(counted[1], 1)
+    n *= 3 if "three times" in cost else 2 if "twice" in cost else 1
+    n *= 2 if "solver and generator" in cost else 1
+    n += len(re.findall(r"one gradient|, one on", cost))
+    n += sum(COUNT.get(word, 1) for word in re.findall(r"(\w+)(?: forward)? pass", cost)) / 3
+    return round(n, 1)
+
+
+def _memory(name: str, scenario: Scenario, most: int) -> tuple[str, list[str]]:
+    """What fits into so many bytes, in words, and what is lacking."""
+    if discover()[name].traits.stores == "examples":
+        fit = most // IMAGE_BYTES
+        short = [f"{most:,} bytes are {fit} images, fewer than one a class"] if fit < FEWEST else []
+        return f"{fit:,} MNIST images fit", short
+    one, two = measured_bytes(name, scenario)
+    words = f"{two:,} bytes after two tasks" + (f", {two - one:,} a task more" if two > one else "")
+    return words, [f"keeps {words}"] if two > most else []
+
+
+@cache
+def measured_bytes(name: str, scenario: Scenario) -> tuple[int, int]:
+    """What a method keeps after one and after two tasks: measured, on noise, with the default network.
+
+    The network is 784-256-256-10, the hyper-parameters are the method's own defaults.
+    """
+    rng = torch.Generator().manual_seed(0)
+    labels = [torch.arange(20) % 5 + (5 * t if scenario != "domain" else 0) for t in range(2)]
+    sets = [Examples(torch.rand(20, 1, 28, 28, generator=rng), y) for y in labels]
+    tasks = [Task(t, str(t), e, e, e, tuple(sorted(set(e.y.tolist())))) for t, e in enumerate(sets)]
+    stream = Stream("noise", tuple(tasks), scenario, 10)
+    before = torch.get_rng_state()
+    torch.manual_seed(0)
+    try:
+        learner = Learner(MLP((1, 28, 28), 10, (256, 256)), discover()[name](), seed=0, scenario=scenario)
+        learner.follow(stream)
+        sizes = []
+        for task in stream:
+            learner.begin_task(task, 1)
+            learner.observe(*task.train.batch(torch.arange(20)))
+            learner.end_task()
+            sizes.append(learner.state_bytes)
+    finally:
+        torch.set_rng_state(before)
+    return sizes[0], sizes[1]

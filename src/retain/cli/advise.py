@@ -1,0 +1,89 @@
+"""`retain advise`: from constraints to a ranked choice of methods, with the figures behind it."""
+
+from __future__ import annotations
+
+import textwrap
+from dataclasses import dataclass
+
+from retain.advise import Advice, Constraints, advise
+from retain.cli.errors import WrongUse
+from retain.cli.flags import Group, asks_for_help, help_of, parse
+from retain.cli.names import positionals
+
+HELP = """\
+usage: retain advise [flags]
+
+Says which methods can be used under your constraints, best first, each with the figure that this
+package reproduced (`retain reproduce`), what it keeps and what a step costs; with --why, also what each
+of the others lacks.
+
+examples:
+  retain advise                                    class-incremental, anything goes
+  retain advise --store statistics --why           no example may be kept, and no generator
+  retain advise --task-known --compute 1
+  retain advise --no-new-classes --no-boundaries --memory-bytes 2000000
+  retain advise --backbone frozen"""
+
+WIDTH = 100
+WORDS = {
+    "task": "scenario task: the task of an example is known when predicting",
+    "domain": "scenario domain: the task is hidden when predicting, labels mean the same in every task",
+    "class": "scenario class: the task is hidden when predicting, every task brings classes of its own",
+}
+
+
+@dataclass(frozen=True)
+class Output:
+    """What is printed."""
+
+    top: int = 10  # how many methods to name, the best first
+    why: bool = False  # say of each other method what it lacks
+
+    def __post_init__(self) -> None:
+        if self.top < 1:
+            raise WrongUse(f"--top must be >= 1, got {self.top}")
+
+
+def command(args: list[str]) -> int:
+    """Print what can be used."""
+    words, flags = positionals(args)
+    groups = [Group("constraints", Constraints, {}), Group("output", Output, {}, pairs=False)]
+    if asks_for_help(flags):
+        print(f"{HELP}\n\n{help_of(groups)}")
+        return 0
+    if words:
+        raise WrongUse(f"what is {words[0]!r} for? retain advise takes flags; see retain advise --help")
+    told = parse("retain advise", flags, groups)
+    given, output = Constraints(**told["constraints"]), Output(**told["output"])
+    print("\n".join(lines(given, advise(given), output)))
+    return 0
+
+
+def lines(given: Constraints, found: list[Advice], output: Output) -> list[str]:
+    """All that is said."""
+    usable = [a for a in found if not a.lacks]
+    out = [*textwrap.wrap(WORDS[given.scenario], WIDTH), ""]
+    width = max(len(a.name) for a in found)
+    if not usable:
+        out += ["No method meets all of these; --why says what each lacks."]
+    for place, a in enumerate(usable[: output.top], 1):
+        figure = str(a.figure) if a.figure else "not reproduced here"
+        out += _entry(f"{place:2}. {a.name:<{width}}  ", f"{figure}; keeps {a.keeps}; {a.cost}")
+    if len(usable) > output.top:
+        out += [f"    and {len(usable) - output.top} more: --top {len(usable)}"]
+    others = [a for a in found if a.lacks]
+    if output.why:
+        out += ["", "What the others lack:"]
+        for a in sorted(others, key=lambda a: a.name):
+            out += _entry(f"    {a.name:<{width}}  ", "; ".join(a.lacks))
+    elif others:
+        out += ["", f"{len(others)} others cannot be used; --why says what each lacks."]
+    if usable:
+        out += ["", f"retain list methods {usable[0].name} says all of the first."]
+    return out
+
+
+def _entry(head: str, text: str) -> list[str]:
+    return textwrap.wrap(
+        text, WIDTH, initial_indent=head, subsequent_indent=" " * len(head), break_on_hyphens=False
+    )

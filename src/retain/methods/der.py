@@ -1,0 +1,71 @@
+"""Dark experience replay: keep not only examples but what the network said of them."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import ClassVar, final
+
+import torch.nn.functional as nnf
+from torch import Generator, Tensor
+
+from retain.memory import Dark, mixed
+from retain.method import GradientMethod, Traits
+from retain.types import Batch, Params, Problem
+
+
+@final
+@dataclass(frozen=True)
+class DER(GradientMethod[Dark | None]):
+    """L + alpha E_(x', z')~M ||z' - h(x')||^2, over the examples x' and logits z' of a reservoir M.
+
+    (Buzzega et al. 2020, eq. 5: DER.) z' are the logits h(x') that the network gave when x' was new, in
+    that very step and before it. As in the released code, the square is a mean over the outputs too.
+    """
+
+    traits: ClassVar[Traits] = Traits(
+        stores="examples", cost="one step on twice the examples", boundaries=False
+    )
+    paper: ClassVar[str] = "Buzzega et al. 2020, arXiv:2004.07211 (DER)"
+
+    memory: int = 500  # examples kept in all
+    alpha: float = 1.0  # weight of the old logits, >= 0
+    replay_batch: int | None = None  # examples replayed each step; none: as many as are new
+
+    def __post_init__(self) -> None:
+        for name in ("memory", "alpha"):
+            value = getattr(self, name)
+            if not (math.isfinite(value) and value >= 0):
+                raise ValueError(f"DER.{name} must be a number >= 0, got {value}")
+        if self.replay_batch is not None and self.replay_batch < 1:
+            raise ValueError(f"DER.replay_batch must be >= 1, got {self.replay_batch}")
+
+    def batch(
+        self, problem: Problem, params: Params, state: Dark | None, batch: Batch, rng: Generator
+    ) -> tuple[Batch, Dark | None]:
+        """The batch and what is replayed beside it, which counts by its logits alone."""
+        memory = state
+        if memory is None:
+            z = params[problem.spec.names[0]].new_zeros(self.memory, problem.spec.classes)
+            memory = Dark.like(batch, z)
+        both = batch
+        if memory.filled and self.alpha:
+            old, z = memory.draw(self.replay_batch or len(batch.y), rng)
+            both = mixed((batch, 1.0), (old, 0.0))._replace(extra={"z": z})
+        return both, memory.add(batch, rng)
+
+    def loss(
+        self, problem: Problem, params: Params, state: Dark | None, batch: Batch, logits: Tensor, loss: Tensor
+    ) -> Tensor:
+        """The distillation added; the new examples' logits are noted, which no later hook sees."""
+        assert state is not None
+        n = len(state.slot)
+        state.note(logits[:n])
+        if "z" not in batch.extra:
+            return loss
+        z = batch.extra["z"]
+        return loss + self.alpha * nnf.mse_loss(logits[n : n + len(z)], z)
+
+    def examples_stored(self, state: Dark | None) -> int:
+        """As many as the memory holds."""
+        return 0 if state is None else state.filled

@@ -1,0 +1,77 @@
+"""Dark experience replay with labels too."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import ClassVar, final
+
+import torch.nn.functional as nnf
+from torch import Generator, Tensor
+
+from retain.memory import Dark, mixed
+from retain.method import GradientMethod, Traits
+from retain.types import Batch, Params, Problem
+
+
+@final
+@dataclass(frozen=True)
+class DERpp(GradientMethod[Dark | None]):
+    """L + alpha E_(x', z')~M ||z' - h(x')||^2 + beta E_(x'', y'')~M l(y'', h(x'')), M a reservoir.
+
+    (Buzzega et al. 2020, eq. 6: DER++.) z' are the logits h(x') that the network gave when x' was new,
+    in that very step and before it; x' and x'' are drawn apart. As in the released code, the square is
+    a mean over the outputs too. beta = 0 is DER.
+    """
+
+    traits: ClassVar[Traits] = Traits(
+        stores="examples", cost="one step on three times the examples", boundaries=False
+    )
+    paper: ClassVar[str] = "Buzzega et al. 2020, arXiv:2004.07211 (DER++)"
+
+    memory: int = 500  # examples kept in all
+    alpha: float = 1.0  # weight of the old logits, >= 0
+    beta: float = 0.5  # weight of the old labels, >= 0
+    replay_batch: int | None = None  # examples in each of the two draws of a step; none: as many as are new
+
+    def __post_init__(self) -> None:
+        for name in ("memory", "alpha", "beta"):
+            value = getattr(self, name)
+            if not (math.isfinite(value) and value >= 0):
+                raise ValueError(f"DERpp.{name} must be a number >= 0, got {value}")
+        if self.replay_batch is not None and self.replay_batch < 1:
+            raise ValueError(f"DERpp.replay_batch must be >= 1, got {self.replay_batch}")
+
+    def batch(
+        self, problem: Problem, params: Params, state: Dark | None, batch: Batch, rng: Generator
+    ) -> tuple[Batch, Dark | None]:
+        """The batch, what counts by its logits alone, and what counts by its labels, end to end."""
+        memory = state
+        if memory is None:
+            z = params[problem.spec.names[0]].new_zeros(self.memory, problem.spec.classes)
+            memory = Dark.like(batch, z)
+        parts, extra, k = [(batch, 1.0)], {}, self.replay_batch or len(batch.y)
+        if memory.filled and self.alpha:
+            old, z = memory.draw(k, rng)
+            parts.append((old, 0.0))
+            extra = {"z": z}
+        if memory.filled and self.beta:
+            parts.append((memory.draw(k, rng)[0], self.beta))
+        both = batch if len(parts) == 1 else mixed(*parts)._replace(extra=extra)
+        return both, memory.add(batch, rng)
+
+    def loss(
+        self, problem: Problem, params: Params, state: Dark | None, batch: Batch, logits: Tensor, loss: Tensor
+    ) -> Tensor:
+        """The distillation added; the new examples' logits are noted, which no later hook sees."""
+        assert state is not None
+        n = len(state.slot)
+        state.note(logits[:n])
+        if "z" not in batch.extra:
+            return loss
+        z = batch.extra["z"]
+        return loss + self.alpha * nnf.mse_loss(logits[n : n + len(z)], z)
+
+    def examples_stored(self, state: Dark | None) -> int:
+        """As many as the memory holds."""
+        return 0 if state is None else state.filled
