@@ -129,6 +129,23 @@ def held_out(x: Tensor) -> Tensor:
     return (total * 2654435761 >> 16) % 5 == 0
 
 
+def add_apart(m: Moments, held: Moments | None, h: Tensor, x: Tensor, y: Tensor, sign: int = 1) -> Tensor:
+    """Features h of inputs x into m, those of the held-out fifth into `held` if there is one; in place.
+
+    Gives their mean square, and adds nothing where it is not finite.
+    """
+    loss = mean_square(h)
+    if not loss.isfinite():
+        return loss
+    if held is None:
+        m.add(h, y, sign)
+    else:
+        out = held_out(x)
+        m.add(h[~out], y[~out], sign)
+        held.add(h[out], y[out], sign)
+    return loss
+
+
 # A memo of pure functions, not a state: predict may be asked often between two changes of the sums.
 _SOLVED: WeakTensorKeyDictionary = WeakTensorKeyDictionary()
 

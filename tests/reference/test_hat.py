@@ -65,7 +65,7 @@ def in_second_task() -> tuple[Learner, Batch]:
 
 def test_objective_is_the_gated_network_written_out() -> None:
     one, batch = in_second_task()
-    p, s, used = one.params, one.state.s, one.state.used
+    p, s, used = one.params, one.state.clock.s, one.state.used
     a = [torch.sigmoid(s * p[f"hat.1.{k}"]) for k in ("1", "3")]
     h = batch.x.flatten(1)
     for layer, gate in zip(("1", "3"), a, strict=True):
@@ -98,7 +98,7 @@ def test_gradients_are_those_of_eq_2_and_of_section_2_5() -> None:
     for e, q, new in zip(
         p["hat.1.1"].tolist(), g["hat.1.1"].tolist(), found["hat.1.1"].tolist(), strict=True
     ):
-        s = state.s
+        s = state.clock.s
         expected = q * 50 * (math.cosh(max(-50, min(50, s * e))) + 1) / (s * (math.cosh(e) + 1))
         assert math.isclose(new, expected, rel_tol=1e-4)
 
@@ -110,7 +110,7 @@ def test_s_is_annealed_within_each_epoch() -> None:
     for _ in range(2):
         for x, y in batches(task.train, ORDER):
             one.observe(x, y)
-            seen.append(one.state.s)
+            seen.append(one.state.clock.s)
     expected = [0.01 + (100 - 0.01) * b / 4 for b in range(5)]
     assert seen == pytest.approx(expected * 2)
 

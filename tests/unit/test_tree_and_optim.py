@@ -41,6 +41,14 @@ def test_add_pull_on_the_entries_of_weight_alone() -> None:
         torch.testing.assert_close(found[k], expected[k])
 
 
+def test_gradients_are_zero_where_nothing_depends_on_an_entry() -> None:
+    a = {k: v.requires_grad_() for k, v in some().items()}
+    found = tree.gradients((a["w"] * 3).sum() * a["s"], a)
+    assert list(found) == list(a) and not found["b"].any() and found["b"].shape == a["b"].shape
+    torch.testing.assert_close(found["w"], torch.full((3, 2), 6.0))
+    torch.testing.assert_close(found["s"], 3 * a["w"].detach().sum())
+
+
 def test_dot_and_flatten() -> None:
     a, b = some(0), some(1)
     flat = tree.flatten(a, a)

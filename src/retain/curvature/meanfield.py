@@ -36,7 +36,9 @@ def draw(params: Params, names: tuple[str, ...], prefix: str, rng: Generator) ->
 
 
 def averaged(problem: Problem, params: Params, prefix: str, draws: int, x: Tensor, task: Tensor) -> Tensor:
-    """log of the mean probability [N, C] over draws of the weights that are always the same."""
+    """log of the mean probability [N, C] over draws of the weights, always the same; 0 draws: logits of the mean."""
+    if not draws:
+        return problem.logits(params, x, task)
     rng, in_play = Generator().manual_seed(0), problem.allowed(task)
     p = torch.zeros((), device=x.device, dtype=x.dtype)
     for _ in range(draws):

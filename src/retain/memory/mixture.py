@@ -4,8 +4,19 @@ from __future__ import annotations
 
 import torch
 import torch.nn.functional as nnf
+from torch import Tensor
 
 from retain.types import Batch
+
+Rows = tuple[Tensor, Tensor, Tensor]
+"""x [n, ...], y [n] and task [n] of examples that are kept."""
+
+
+def joined(old: Rows | None, new: Batch) -> Rows:
+    """These examples behind those kept before."""
+    if old is None:
+        return new.x, new.y, new.task
+    return torch.cat((old[0], new.x)), torch.cat((old[1], new.y)), torch.cat((old[2], new.task))
 
 
 def beside(new: Batch, old: Batch, k: int | None = None) -> Batch:

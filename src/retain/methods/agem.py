@@ -10,7 +10,8 @@ from torch import Generator, Tensor
 
 from retain import tree
 from retain.curvature import group_gradients
-from retain.method import GradientMethod, Traits, Update
+from retain.memory import joined
+from retain.method import GradientMethod, Traits, Update, check_numbers
 from retain.types import Batch, Params, Problem, Task
 
 
@@ -39,10 +40,7 @@ class AGEM(GradientMethod[State]):
     reference: int = 256  # of them all, drawn each step for g_ref
 
     def __post_init__(self) -> None:
-        if self.memory_per_task < 0:
-            raise ValueError(f"AGEM.memory_per_task must be >= 0, got {self.memory_per_task}")
-        if self.reference < 1:
-            raise ValueError(f"AGEM.reference must be >= 1, got {self.reference}")
+        check_numbers(self, {"memory_per_task": ">= 0", "reference": ">= 1"})
 
     def init(self, problem: Problem, params: Params, rng: Generator) -> tuple[Params, State]:
         """Nothing remembered yet."""
@@ -78,12 +76,7 @@ class AGEM(GradientMethod[State]):
         chosen = torch.randperm(len(task.train), generator=rng)[: self.memory_per_task]
         if not len(chosen):
             return params, state
-        b = task.batch(chosen, problem.spec.device)
-        new = (b.x, b.y, b.task)
-        if state.past is None:
-            return params, State(new)
-        x, y, t = (torch.cat(pair) for pair in zip(state.past, new, strict=True))
-        return params, State((x, y, t))
+        return params, State(joined(state.past, task.batch(chosen, problem.spec.device)))
 
     def examples_stored(self, state: State) -> int:
         """All memories together."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 from typing import ClassVar, final
 
@@ -10,7 +9,7 @@ import torch.nn.functional as nnf
 from torch import Generator, Tensor
 
 from retain.memory import Dark, mixed
-from retain.method import GradientMethod, Traits
+from retain.method import GradientMethod, Traits, check_numbers
 from retain.types import Batch, Params, Problem
 
 
@@ -33,12 +32,8 @@ class DER(GradientMethod[Dark | None]):
     replay_batch: int | None = None  # examples replayed each step; none: as many as are new
 
     def __post_init__(self) -> None:
-        for name in ("memory", "alpha"):
-            value = getattr(self, name)
-            if not (math.isfinite(value) and value >= 0):
-                raise ValueError(f"DER.{name} must be a number >= 0, got {value}")
-        if self.replay_batch is not None and self.replay_batch < 1:
-            raise ValueError(f"DER.replay_batch must be >= 1, got {self.replay_batch}")
+        rules = {"memory": "a number >= 0", "alpha": "a number >= 0", "replay_batch": ">= 1"}
+        check_numbers(self, rules)
 
     def batch(
         self, problem: Problem, params: Params, state: Dark | None, batch: Batch, rng: Generator

@@ -9,7 +9,7 @@ import torch
 from torch import Generator, Tensor
 
 from retain.memory import Reservoir, mixed
-from retain.method import GradientMethod, Traits
+from retain.method import GradientMethod, Traits, check_numbers
 from retain.types import Batch, Params, Problem, cross_entropy
 
 
@@ -39,10 +39,7 @@ class ERACE(GradientMethod[State]):
     replay_batch: int | None = None  # examples replayed each step; none: as many as are new
 
     def __post_init__(self) -> None:
-        if self.memory < 0:
-            raise ValueError(f"ERACE.memory must be >= 0, got {self.memory}")
-        if self.replay_batch is not None and self.replay_batch < 1:
-            raise ValueError(f"ERACE.replay_batch must be >= 1, got {self.replay_batch}")
+        check_numbers(self, {"memory": ">= 0", "replay_batch": ">= 1"})
 
     def init(self, problem: Problem, params: Params, rng: Generator) -> tuple[Params, State]:
         """Nothing seen yet."""

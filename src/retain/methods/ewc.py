@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 from typing import ClassVar, Literal, NamedTuple, final
 
@@ -10,7 +9,7 @@ from torch import Generator
 
 from retain import tree
 from retain.curvature import Labels, Quadratic, fisher
-from retain.method import GradientMethod, Traits, Update, check_choices
+from retain.method import GradientMethod, Traits, Update, check_choices, check_numbers
 from retain.types import Batch, Params, Problem, Step, Task
 
 
@@ -50,12 +49,8 @@ class EWC(GradientMethod[State]):
 
     def __post_init__(self) -> None:
         check_choices(self)
-        if not (math.isfinite(self.lam) and self.lam >= 0):
-            raise ValueError(f"EWC.lam must be a number >= 0, got {self.lam}")
-        if self.examples is not None and self.examples < 1:
-            raise ValueError(f"EWC.examples must be >= 1 or none (all), got {self.examples}")
-        if not 0 <= self.gamma <= 1:
-            raise ValueError(f"EWC.gamma must be in [0, 1], got {self.gamma}")
+        rules = {"lam": "a number >= 0", "examples": ">= 1 or none (all)", "gamma": "in [0, 1]"}
+        check_numbers(self, rules)
         if self.gamma != 1 and not self.online:
             raise ValueError("EWC.gamma decays the online Fisher: it needs online=True (--online)")
 

@@ -10,7 +10,7 @@ from torch import Generator, Tensor
 
 from retain import tree
 from retain.memory import Balanced
-from retain.method import Method, Traits, Update
+from retain.method import Method, Traits, Update, check_numbers
 from retain.types import Batch, Params, Problem, Task
 
 
@@ -44,9 +44,7 @@ class GDumb(Method[State]):
     memory_batch: int = 32  # most examples a step there
 
     def __post_init__(self) -> None:
-        for name in ("memory", "memory_epochs", "memory_batch"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"GDumb.{name} must be >= 1, got {getattr(self, name)}")
+        check_numbers(self, dict.fromkeys(("memory", "memory_epochs", "memory_batch"), ">= 1"))
 
     def init(self, problem: Problem, params: Params, rng: Generator) -> tuple[Params, State]:
         """Keep theta_0."""

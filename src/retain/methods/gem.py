@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any, ClassVar, Literal, NamedTuple, final
@@ -12,8 +11,8 @@ from torch import Generator, Tensor
 
 from retain import tree
 from retain.curvature import covered, group_gradients
-from retain.memory import Ring
-from retain.method import GradientMethod, Traits, Update, check_choices
+from retain.memory import Ring, joined
+from retain.method import GradientMethod, Traits, Update, check_choices, check_numbers
 from retain.projection import project
 from retain.types import Batch, Params, Problem, Task
 
@@ -52,10 +51,7 @@ class GEM(GradientMethod[State]):
 
     def __post_init__(self) -> None:
         check_choices(self)
-        for name in ("memory_per_task", "margin", "ridge"):
-            value = getattr(self, name)
-            if not (math.isfinite(value) and value >= 0):
-                raise ValueError(f"GEM.{name} must be a number >= 0, got {value}")
+        check_numbers(self, dict.fromkeys(("memory_per_task", "margin", "ridge"), "a number >= 0"))
 
     def init(self, problem: Problem, params: Params, rng: Generator) -> tuple[Params, State]:
         """Nothing remembered yet."""
@@ -107,11 +103,10 @@ class GEM(GradientMethod[State]):
         kept = self._kept(state, task, rng, problem.spec.device)
         if kept is None or len(kept.y) == 0:
             return params, state._replace(ring=None)
-        new = (kept.x, kept.y, kept.task)
-        past = new if state.past is None else tuple(torch.cat(p) for p in zip(state.past, new, strict=True))
+        past = joined(state.past, kept)
         sizes = (*state.sizes, len(kept.y))
         cosine = torch.zeros(len(sizes), device=kept.x.device, dtype=kept.x.dtype)
-        return params, state._replace(past=past, sizes=sizes, ring=None, cosine=cosine)  # type: ignore[arg-type]
+        return params, state._replace(past=past, sizes=sizes, ring=None, cosine=cosine)
 
     def _kept(self, state: State, task: Task, rng: Generator, device: torch.device) -> Batch | None:
         if self.choice == "ring":

@@ -10,7 +10,7 @@ from torch import Generator, Tensor
 
 from retain.curvature.layers import full_name
 from retain.inputs import Map, patches, plain, replace_steps, through
-from retain.method import GradientMethod, Traits, Update
+from retain.method import GradientMethod, Traits, Update, check_numbers
 from retain.types import Batch, Params, Problem, Step, Task
 
 
@@ -44,12 +44,8 @@ class GPM(GradientMethod[State]):
     examples: int = 300  # of the task, drawn for R
 
     def __post_init__(self) -> None:
-        if not 0 < self.threshold <= 1:
-            raise ValueError(f"GPM.threshold must be in (0, 1], got {self.threshold}")
-        if not 0 <= self.threshold_growth <= 1:
-            raise ValueError(f"GPM.threshold_growth must be in [0, 1], got {self.threshold_growth}")
-        if self.examples < 1:
-            raise ValueError(f"GPM.examples must be >= 1, got {self.examples}")
+        rules = {"threshold": "in (0, 1]", "threshold_growth": "in [0, 1]", "examples": ">= 1"}
+        check_numbers(self, rules)
 
     def init(self, problem: Problem, params: Params, rng: Generator) -> tuple[Params, State]:
         """Nothing to keep out of yet."""

@@ -11,7 +11,7 @@ from torch import Generator, Tensor
 from retain.curvature import covered
 from retain.curvature.products import gradient_products
 from retain.memory import Slots, beside
-from retain.method import GradientMethod, Traits
+from retain.method import GradientMethod, Traits, check_numbers
 from retain.types import Batch, Params, Problem
 
 
@@ -46,12 +46,7 @@ class GSS(GradientMethod[State]):
     replay_batch: int | None = None  # examples replayed each step; none: as many as are new
 
     def __post_init__(self) -> None:
-        if self.memory < 0:
-            raise ValueError(f"GSS.memory must be >= 0, got {self.memory}")
-        if self.compare < 1:
-            raise ValueError(f"GSS.compare must be >= 1, got {self.compare}")
-        if self.replay_batch is not None and self.replay_batch < 1:
-            raise ValueError(f"GSS.replay_batch must be >= 1, got {self.replay_batch}")
+        check_numbers(self, {"memory": ">= 0", "compare": ">= 1", "replay_batch": ">= 1"})
 
     def init(self, problem: Problem, params: Params, rng: Generator) -> tuple[Params, State]:
         """Nothing kept yet."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 from typing import Any, ClassVar, NamedTuple, final
 
@@ -12,8 +11,8 @@ from torch import Generator, Tensor
 from retain import tree
 from retain.method import GradientMethod, Traits, Update, check_numbers
 from retain.optim import Optim
-from retain.parts import Held, Units, by_task, hold, of_each_task, one_task, without
-from retain.parts.attention import LIMIT, PREFIX, annealed, embeddings, fresh, made_up_for, taken
+from retain.parts import Units, by_task, hold, of_each_task, one_task, without
+from retain.parts.attention import LIMIT, PREFIX, Annealing, embeddings, fresh, made_up_for, soft, taken
 from retain.types import Batch, Params, Problem, Step, Task
 
 
@@ -23,10 +22,7 @@ class State(NamedTuple):
     units: Units
     used: tuple[Tensor, ...]  # bool [width] for each hidden layer
     kept: dict[str, Params]  # by the task's number: its head and running statistics
-    examples: int  # of the current task
-    steps: int  # done in it
-    period: int  # steps of one annealing
-    s: float  # of the step
+    clock: Annealing
 
 
 @final
@@ -65,50 +61,50 @@ class HAT(GradientMethod[State]):
         """
         units = Units.of(problem, params)
         used = tuple(torch.zeros(w, dtype=torch.bool, device=problem.spec.device) for w in units.widths)
-        return params, State(units, used, {}, 0, 0, 1, 1.0)
+        return params, State(units, used, {}, Annealing())
 
     def begin_task(
         self, problem: Problem, params: Params, state: State, task: Task, rng: Generator
     ) -> tuple[Params, State]:
         """e ~ N(0, 1) for each unit."""
-        e = fresh(problem, state.units, task.index, rng)
-        return e | params, state._replace(examples=len(task.train), steps=0)
+        e = fresh(state.units, params, task.index, rng)
+        return e | params, state._replace(clock=Annealing(len(task.train)))
 
     def batch(
         self, problem: Problem, params: Params, state: State, batch: Batch, rng: Generator
     ) -> tuple[Batch, State]:
         """s = 1 / s_max + (s_max - 1 / s_max) (b - 1) / (B - 1) for batch b of B."""
-        period = state.period if state.steps else self.anneal or math.ceil(state.examples / len(batch.y))
-        s = annealed(state.steps % period, period, self.s_max)
-        return batch, state._replace(steps=state.steps + 1, period=period, s=s)
+        return batch, state._replace(clock=state.clock.next(len(batch.y), self.anneal, self.s_max))
 
     def view(
         self, problem: Problem, params: Params, state: State, task: Tensor, rng: Generator | None
     ) -> Params:
         """The network through the task's gates: soft while it is learned, hard when predicting."""
-        e = embeddings(state.units, params, one_task(task)).values()
+        e = embeddings(state.units, params, one_task(task))
         if not e:  # never begun
             return params
         if rng is not None:
-            return state.units.gate(params, [(state.s * v).sigmoid() for v in e])
-        return state.units.gate(params | state.kept.get(str(int(task[0])), {}), [v > 0 for v in e])
+            return state.units.gate(params, soft(e, state.clock.s))
+        return state.units.gate(params | state.kept.get(str(int(task[0])), {}), [v > 0 for v in e.values()])
 
     def loss(
         self, problem: Problem, params: Params, state: State, batch: Batch, logits: Tensor, loss: Tensor
     ) -> Tensor:
         """L + c sum a (1 - a_past) / sum (1 - a_past)."""
-        e = embeddings(state.units, params, one_task(batch.task)).values()
-        return loss + taken(self.c, [(state.s * v).sigmoid() for v in e], state.used)
+        e = embeddings(state.units, params, one_task(batch.task))
+        return loss + taken(self.c, soft(e, state.clock.s), state.used)
 
     def gradient(self, problem: Problem, params: Params, state: State, batch: Batch, grads: Params) -> Params:
         """Frozen weights get none; e's, which s has shrunk, is made up for (section 2.5)."""
-        grads = without(grads, _held(problem, params, state))
+        if state.kept:
+            grads = without(grads, state.units.held(problem, params, state.used))
         e = embeddings(state.units, params, one_task(batch.task))
-        return made_up_for(grads, e, state.s, self.s_max)
+        return made_up_for(grads, e, state.clock.s, self.s_max)
 
     def after_step(self, problem: Problem, params: Params, state: State, step: Step) -> tuple[Params, State]:
         """What past tasks use has not moved, whatever the optimiser did; e stays in [-6, 6]."""
-        hold(params, step.before, _held(problem, params, state))
+        if state.kept:
+            hold(params, step.before, state.units.held(problem, params, state.used))
         for v in embeddings(state.units, params, one_task(step.batch.task)).values():
             v.clamp_(-LIMIT, LIMIT)
         return params, state
@@ -130,7 +126,3 @@ class HAT(GradientMethod[State]):
         """The share of each hidden layer's units that past tasks use."""
         shares = [float(u.double().mean()) for u in state.used]
         return {"used": dict(zip(state.units.layers[:-1], shares, strict=True))} if end else {}
-
-
-def _held(problem: Problem, params: Params, state: State) -> Held:
-    return state.units.held(problem, params, state.used) if state.kept else {}

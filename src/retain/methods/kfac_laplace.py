@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass, replace
 from typing import ClassVar, Literal, NamedTuple, final
 
 from torch import Generator
 
 from retain.curvature import Kronecker, Labels, kfac
-from retain.method import GradientMethod, Traits, Update, check_choices
+from retain.method import GradientMethod, Traits, Update, check_choices, check_numbers
 from retain.types import Batch, Params, Problem, Task
 
 
@@ -51,10 +50,7 @@ class KFACLaplace(GradientMethod[State]):
 
     def __post_init__(self) -> None:
         check_choices(self)
-        if not (math.isfinite(self.lam) and self.lam >= 0):
-            raise ValueError(f"KFACLaplace.lam must be a number >= 0, got {self.lam}")
-        if self.examples is not None and self.examples < 1:
-            raise ValueError(f"KFACLaplace.examples must be >= 1 or none (all), got {self.examples}")
+        check_numbers(self, {"lam": "a number >= 0", "examples": ">= 1 or none (all)"})
         if self.around == "each" and self.merge != "exact":
             raise ValueError("KFACLaplace.around each needs every task's factors: merge must be exact")
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 from typing import ClassVar, NamedTuple, final
 
@@ -11,7 +10,7 @@ from torch import Generator
 
 from retain import tree
 from retain.curvature import Quadratic
-from retain.method import GradientMethod, Traits, Update
+from retain.method import GradientMethod, Traits, Update, check_numbers
 from retain.types import Batch, Params, Problem, Task
 
 
@@ -36,8 +35,7 @@ class L2(GradientMethod[State]):
     lam: float = 1.0  # strength of the pull to each old task's weights, >= 0
 
     def __post_init__(self) -> None:
-        if not (math.isfinite(self.lam) and self.lam >= 0):
-            raise ValueError(f"L2.lam must be a number >= 0, got {self.lam}")
+        check_numbers(self, {"lam": "a number >= 0"})
 
     def init(self, problem: Problem, params: Params, rng: Generator) -> tuple[Params, State]:
         """Nothing to guard yet."""

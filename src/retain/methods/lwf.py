@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 from typing import ClassVar, NamedTuple, final
 
@@ -10,7 +9,7 @@ import torch
 from torch import Generator, Tensor
 
 from retain import tree
-from retain.method import GradientMethod, Traits, Update
+from retain.method import GradientMethod, Traits, Update, check_numbers
 from retain.types import HIDDEN, Batch, Params, Problem, Task, cross_entropy, probabilities
 
 ANSWERS = "lwf"  # where the old network's logits travel in batch.extra
@@ -46,10 +45,7 @@ class LwF(GradientMethod[State]):
     lam: float | None = None  # weight of L_old beside a whole L_new; none: 1/k new and 1 - 1/k old
 
     def __post_init__(self) -> None:
-        if not (math.isfinite(self.temperature) and self.temperature > 0):
-            raise ValueError(f"LwF.temperature must be a number > 0, got {self.temperature}")
-        if self.lam is not None and not (math.isfinite(self.lam) and self.lam >= 0):
-            raise ValueError(f"LwF.lam must be a number >= 0 or none, got {self.lam}")
+        check_numbers(self, {"temperature": "a number > 0", "lam": "a number >= 0 or none"})
 
     def init(self, problem: Problem, params: Params, rng: Generator) -> tuple[Params, State]:
         """No old network yet."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 from typing import ClassVar, NamedTuple, final
 
@@ -11,7 +10,7 @@ from torch import Generator
 from retain import tree
 from retain.curvature import Quadratic
 from retain.curvature.absolute import sensitivity
-from retain.method import GradientMethod, Traits, Update
+from retain.method import GradientMethod, Traits, Update, check_numbers
 from retain.types import Batch, Params, Problem, Task
 
 
@@ -38,10 +37,7 @@ class MAS(GradientMethod[State]):
     examples: int | None = None  # of the task, drawn for Omega; none: all of them
 
     def __post_init__(self) -> None:
-        if not (math.isfinite(self.lam) and self.lam >= 0):
-            raise ValueError(f"MAS.lam must be a number >= 0, got {self.lam}")
-        if self.examples is not None and self.examples < 1:
-            raise ValueError(f"MAS.examples must be >= 1 or none (all), got {self.examples}")
+        check_numbers(self, {"lam": "a number >= 0", "examples": ">= 1 or none (all)"})
 
     def init(self, problem: Problem, params: Params, rng: Generator) -> tuple[Params, State]:
         """Nothing to guard yet."""

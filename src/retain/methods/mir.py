@@ -10,7 +10,7 @@ from torch import Generator, Tensor
 
 from retain import tree
 from retain.memory import Reservoir, beside
-from retain.method import GradientMethod, Traits
+from retain.method import GradientMethod, Traits, check_numbers
 from retain.types import Batch, Params, Problem, Step
 
 
@@ -45,12 +45,7 @@ class MIR(GradientMethod[State]):
     replay_batch: int | None = None  # examples replayed each step; none: as many as are new
 
     def __post_init__(self) -> None:
-        if self.memory < 0:
-            raise ValueError(f"MIR.memory must be >= 0, got {self.memory}")
-        for name in ("candidates", "replay_batch"):
-            value = getattr(self, name)
-            if value is not None and value < 1:
-                raise ValueError(f"MIR.{name} must be >= 1, got {value}")
+        check_numbers(self, {"memory": ">= 0", "candidates": ">= 1", "replay_batch": ">= 1"})
 
     def init(self, problem: Problem, params: Params, rng: Generator) -> tuple[Params, State]:
         """Nothing kept yet."""

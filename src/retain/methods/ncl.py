@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 from typing import ClassVar, NamedTuple, final
 
@@ -10,7 +9,7 @@ from torch import Generator
 
 from retain import tree
 from retain.curvature import Labels, Precision, kfac
-from retain.method import GradientMethod, Traits, Update, check_choices
+from retain.method import GradientMethod, Traits, Update, check_choices, check_numbers
 from retain.types import Batch, Params, Problem, Task
 
 
@@ -49,12 +48,8 @@ class NCL(GradientMethod[State]):
 
     def __post_init__(self) -> None:
         check_choices(self)
-        if not (math.isfinite(self.lam) and self.lam >= 0):
-            raise ValueError(f"NCL.lam must be a number >= 0, got {self.lam}")
-        if not (math.isfinite(self.delta) and self.delta > 0):
-            raise ValueError(f"NCL.delta must be a number > 0, got {self.delta}")
-        if self.examples is not None and self.examples < 1:
-            raise ValueError(f"NCL.examples must be >= 1 or none (all), got {self.examples}")
+        rules = {"lam": "a number >= 0", "delta": "a number > 0", "examples": ">= 1 or none (all)"}
+        check_numbers(self, rules)
 
     def init(self, problem: Problem, params: Params, rng: Generator) -> tuple[Params, State]:
         """No past yet."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 from typing import ClassVar, NamedTuple, final
 
@@ -11,7 +10,7 @@ from torch import Generator, Tensor
 
 from retain.curvature.layers import full_name
 from retain.inputs import patches, plain, replace_steps
-from retain.method import GradientMethod, Traits, Update
+from retain.method import GradientMethod, Traits, Update, check_numbers
 from retain.types import Params, Problem, Step, Task
 
 
@@ -42,10 +41,7 @@ class OWM(GradientMethod[State]):
     mean_of: int = 128  # examples whose mean is one column of A
 
     def __post_init__(self) -> None:
-        if not (math.isfinite(self.alpha) and self.alpha > 0):
-            raise ValueError(f"OWM.alpha must be a number > 0, got {self.alpha}")
-        if self.mean_of < 1:
-            raise ValueError(f"OWM.mean_of must be >= 1, got {self.mean_of}")
+        check_numbers(self, {"alpha": "a number > 0", "mean_of": ">= 1"})
 
     def init(self, problem: Problem, params: Params, rng: Generator) -> tuple[Params, State]:
         """P = I, said by its absence."""

@@ -11,7 +11,7 @@ import torch.nn.functional as nnf
 from torch import Generator, Tensor
 
 from retain.closed_form import Moments, lda, mean_square, normal, random_filters, scores, solved
-from retain.method import Method, Traits, Update, check_choices
+from retain.method import Method, Traits, Update, check_choices, check_numbers
 from retain.types import Batch, Params, Problem
 
 
@@ -51,15 +51,10 @@ class RanDumb(Method[State]):
 
     def __post_init__(self) -> None:
         check_choices(self)
-        for name in ("size", "kernel", "grid"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"RanDumb.{name} must be >= 1, got {getattr(self, name)}")
+        rules = dict.fromkeys(("size", "kernel", "grid"), ">= 1")
+        check_numbers(self, rules | {"sigma": "a number > 0", "shrinkage": "in (0, 1]"})
         if self.features == "conv" and self.size % self.grid**2:
             raise ValueError(f"RanDumb.size must be a multiple of grid^2 = {self.grid**2}, got {self.size}")
-        if not (math.isfinite(self.sigma) and self.sigma > 0):
-            raise ValueError(f"RanDumb.sigma must be a number > 0, got {self.sigma}")
-        if not 0 < self.shrinkage <= 1:
-            raise ValueError(f"RanDumb.shrinkage must be in (0, 1], got {self.shrinkage}")
 
     def init(self, problem: Problem, params: Params, rng: Generator) -> tuple[Params, State]:
         """Draw the embedding; sums of nothing."""

@@ -10,11 +10,10 @@ from torch import Generator, Tensor
 
 from retain.closed_form import (
     Moments,
+    add_apart,
     best_ridge,
     features,
     gradient_step,
-    held_out,
-    mean_square,
     normal,
     portions,
     ridge,
@@ -91,16 +90,7 @@ class RanPAC(Method[State]):
     def _add(
         self, problem: Problem, params: Params, state: State, x: Tensor, y: Tensor, sign: int = 1
     ) -> Tensor:
-        phi = self._phi(problem, params, state, x)
-        loss, out = mean_square(phi), held_out(x)
-        if not loss.isfinite():
-            return loss
-        if state.held is None:
-            state.moments.add(phi, y, sign)
-        else:
-            state.moments.add(phi[~out], y[~out], sign)
-            state.held.add(phi[out], y[out], sign)
-        return loss
+        return add_apart(state.moments, state.held, self._phi(problem, params, state, x), x, y, sign)
 
     def end_task(
         self, problem: Problem, params: Params, state: State, task: Task, update: Update, rng: Generator

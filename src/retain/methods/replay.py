@@ -9,7 +9,7 @@ import torch
 from torch import Generator
 
 from retain.memory import Balanced, Exemplars, Reservoir, beside, herded
-from retain.method import GradientMethod, Growth, Traits, Update, check_choices
+from retain.method import GradientMethod, Growth, Traits, Update, check_choices, check_numbers
 from retain.types import Batch, Params, Problem, Task
 
 AT_THE_END = ("random", "herding")  # of a task they choose what to keep of it; the others, while learning
@@ -49,10 +49,7 @@ class Replay(GradientMethod[State]):
 
     def __post_init__(self) -> None:
         check_choices(self)
-        if self.memory < 0:
-            raise ValueError(f"Replay.memory must be >= 0, got {self.memory}")
-        if self.replay_batch is not None and self.replay_batch < 1:
-            raise ValueError(f"Replay.replay_batch must be >= 1, got {self.replay_batch}")
+        check_numbers(self, {"memory": ">= 0", "replay_batch": ">= 1"})
         for name, plain in (("per_class", False), ("weighting", "examples")):
             value = getattr(self, name)
             if value != plain and self.select not in AT_THE_END:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 from typing import ClassVar, NamedTuple, final
 
@@ -12,7 +11,7 @@ from torch import Generator
 from retain import tree
 from retain.curvature import Quadratic
 from retain.curvature.path import Path
-from retain.method import GradientMethod, Traits, Update
+from retain.method import GradientMethod, Traits, Update, check_numbers
 from retain.types import Batch, Params, Problem, Step, Task
 
 
@@ -44,10 +43,7 @@ class SI(GradientMethod[State]):
     xi: float = 0.1  # damping: bounds omega / Delta^2 where a parameter hardly moved, > 0
 
     def __post_init__(self) -> None:
-        if not (math.isfinite(self.c) and self.c >= 0):
-            raise ValueError(f"SI.c must be a number >= 0, got {self.c}")
-        if not (math.isfinite(self.xi) and self.xi > 0):
-            raise ValueError(f"SI.xi must be a number > 0, got {self.xi}")
+        check_numbers(self, {"c": "a number >= 0", "xi": "a number > 0"})
 
     def init(self, problem: Problem, params: Params, rng: Generator) -> tuple[Params, State]:
         """Nothing to guard yet."""

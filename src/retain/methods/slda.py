@@ -18,7 +18,7 @@ from retain.closed_form import (
     solved,
     width,
 )
-from retain.method import Method, Traits, Update, check_choices
+from retain.method import Method, Traits, Update, check_choices, check_numbers
 from retain.types import Batch, Params, Problem, Task
 
 
@@ -53,8 +53,7 @@ class SLDA(Method[State]):
 
     def __post_init__(self) -> None:
         check_choices(self)
-        if not 0 < self.shrinkage <= 1:
-            raise ValueError(f"SLDA.shrinkage must be in (0, 1], got {self.shrinkage}")
+        check_numbers(self, {"shrinkage": "in (0, 1]"})
 
     @property
     def needs(self) -> Traits:

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import dataclasses
 import math
-from dataclasses import dataclass
-from typing import Any, ClassVar, NamedTuple, final
+from dataclasses import dataclass, replace
+from typing import ClassVar, NamedTuple, final
 
 import torch
 from torch import Generator, Tensor
@@ -13,6 +12,7 @@ from torch import Generator, Tensor
 from retain import tree
 from retain.curvature import Quadratic
 from retain.curvature.meanfield import add_kl_pull, averaged, draw, fit, gaussian, isotropic
+from retain.memory import joined
 from retain.method import GradientMethod, Traits, Update, check_numbers
 from retain.optim import Optim
 from retain.types import Batch, Params, Problem, Task
@@ -66,7 +66,7 @@ class VCL(GradientMethod[State]):
         """With a coreset, examples; and then it does not fail in the class scenario."""
         if not self.coreset:
             return self.traits
-        return dataclasses.replace(self.traits, stores="examples", growth="with tasks", fails_in=())
+        return replace(self.traits, stores="examples", growth="with tasks", fails_in=())
 
     def optimizers(self) -> dict[str, Optim]:
         """Of log sigma."""
@@ -103,8 +103,7 @@ class VCL(GradientMethod[State]):
         if not self.coreset:
             return params, state
         i = torch.randperm(len(task.train), generator=rng)[: self.coreset]
-        new, old = task.batch(i, problem.spec.device)[:3], state.coreset
-        kept: Any = new if old is None else tuple(torch.cat(p) for p in zip(old, new, strict=True))
+        kept = joined(state.coreset, task.batch(i, problem.spec.device))
         q = tree.clone(params, [*names, *(PREFIX + k for k in names)])
         adam = Optim("adam", lr=self.coreset_lr)
         tuned = fit(problem, params, PREFIX, state.prior, Batch(*kept), adam, self.coreset_steps, rng)
@@ -112,8 +111,6 @@ class VCL(GradientMethod[State]):
 
     def predict(self, problem: Problem, params: Params, state: State, x: Tensor, task: Tensor) -> Tensor:
         """log of the mean probability over the draws."""
-        if not self.draws:
-            return problem.logits(params, x, task)
         return averaged(problem, params, PREFIX, self.draws, x, task)
 
     def examples_stored(self, state: State) -> int:

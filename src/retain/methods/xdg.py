@@ -8,7 +8,7 @@ from typing import ClassVar, NamedTuple, final
 import torch
 from torch import Generator, Tensor
 
-from retain.method import GradientMethod, Traits
+from retain.method import GradientMethod, Traits, check_numbers
 from retain.parts import Units, by_task, one_task
 from retain.seeds import generator
 from retain.types import Params, Problem
@@ -36,8 +36,7 @@ class XdG(GradientMethod[State]):
     share: float = 0.8  # of each hidden layer's units, silent in a task, in [0, 1)
 
     def __post_init__(self) -> None:
-        if not 0 <= self.share < 1:
-            raise ValueError(f"XdG.share must be in [0, 1), got {self.share}")
+        check_numbers(self, {"share": "in [0, 1)"})
 
     def init(self, problem: Problem, params: Params, rng: Generator) -> tuple[Params, State]:
         """Find the units, draw the seed.
