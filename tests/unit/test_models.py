@@ -19,7 +19,6 @@ from retain.models import (
     Evidence,
     Internal,
     Past,
-    check_numbers,
     conv_vae,
     divergence,
     drawn,
@@ -208,28 +207,6 @@ def test_drawn_entries_come_from_the_generator_alone() -> None:
         one["a.weight"], other["a.weight"]
     )
     assert set(under("a.", one | {"b.weight": one["a.bias"]})) == {"weight", "bias"}
-
-
-class Numbers:
-    """Settings of a generator."""
-
-    def __init__(self, width: float | None, widths: tuple[int, ...] = (), share: float = 0.5):
-        self.width, self.widths, self.share = width, widths, share
-
-
-def test_numbers_outside_their_rule_are_refused_by_name() -> None:
-    rules = {"width": ">= 1", "widths": ">= 1", "share": "in [0, 1)"}
-    check_numbers(Numbers(None, (1, 2), 0.0), rules)
-    for bad in (0, -1, math.nan, math.inf):
-        with pytest.raises(ValueError, match=r"Numbers.width must be >= 1, got"):
-            check_numbers(Numbers(bad), rules)
-    with pytest.raises(ValueError, match=r"Numbers.widths must be >= 1, got \(4, 0\)"):
-        check_numbers(Numbers(1, (4, 0)), rules)
-    with pytest.raises(ValueError, match=r"share must be in \[0, 1\), got 1.0"):
-        check_numbers(Numbers(1, share=1.0), rules)
-    for rule, low in (("> 0", 0.0), (">= 0", -0.1)):
-        with pytest.raises(ValueError, match=f"width must be {rule}"):
-            check_numbers(Numbers(low), {"width": rule})
 
 
 def test_what_a_dreamer_knows_grows_with_each_task() -> None:

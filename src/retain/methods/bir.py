@@ -10,12 +10,11 @@ from torch import Generator, Tensor, nn
 from torch.func import functional_call
 
 from retain.memory import beside
-from retain.method import GradientMethod, Traits, Update
+from retain.method import GradientMethod, Traits, Update, check_numbers
 from retain.models import (
     ConditionalVAE,
     Internal,
     Past,
-    check_numbers,
     distilled,
     drawn,
     gates_of,

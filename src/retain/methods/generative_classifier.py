@@ -11,8 +11,8 @@ from torch import Generator, Tensor
 from torch.func import functional_call
 
 from retain import tree
-from retain.method import Method, Traits, Update, check_choices
-from retain.models import VAE, Evidence, check_numbers, drawn, mlp_vae, skeleton, under
+from retain.method import Method, Traits, Update, check_choices, check_numbers
+from retain.models import VAE, Evidence, drawn, mlp_vae, skeleton, under
 from retain.optim import Optim
 from retain.types import Batch, Params, Problem, Spec, Task
 

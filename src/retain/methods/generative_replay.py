@@ -11,11 +11,10 @@ from torch import Generator, Tensor
 from torch.func import functional_call
 
 from retain.memory import beside
-from retain.method import GradientMethod, Traits, Update, check_choices
+from retain.method import GradientMethod, Traits, Update, check_choices, check_numbers
 from retain.models import (
     VAE,
     Past,
-    check_numbers,
     conv_vae,
     distilled,
     drawn,

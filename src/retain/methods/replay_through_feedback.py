@@ -10,8 +10,8 @@ from torch import Generator, Tensor
 from torch.func import functional_call
 
 from retain.memory import beside
-from retain.method import GradientMethod, Traits, Update
-from retain.models import VAE, Past, check_numbers, distilled, drawn, feedback_vae, skeleton, under, weighted
+from retain.method import GradientMethod, Traits, Update, check_numbers
+from retain.models import VAE, Past, distilled, drawn, feedback_vae, skeleton, under, weighted
 from retain.optim import Optim
 from retain.types import Batch, Params, Problem, Spec, Task
 
