@@ -20,26 +20,33 @@ CACHE_BYTES = 512 * 2**20  # test sets up to this size are kept arranged, larger
 
 @dataclass
 class Clock:
-    """Wall seconds by what they were spent on; what is measured inside another is taken from it."""
+    """Wall seconds by what they were spent on; what is measured inside another is not counted twice."""
 
     spent: dict[str, float] = field(
         default_factory=lambda: dict.fromkeys(("train", "consolidate", "evaluate"), 0.0)
     )
     before: float = 0.0  # total of the sittings before this one
     since: float = field(default_factory=time.perf_counter)
+    doing: list[str] = field(default_factory=list)  # the blocks that are open, the innermost last
+    counted: float = 0.0  # up to when
 
     @contextmanager
-    def on(self, what: str, inside: str | None = None) -> Iterator[None]:
-        """Count the time of a block as `what`, and not as `inside`, which it interrupts."""
-        start = time.perf_counter()
+    def on(self, what: str) -> Iterator[None]:
+        """Count the time of a block as `what`; seconds spent on anything but the three go to the total alone."""
+        self._count()
+        self.doing.append(what)
         try:
             yield
         finally:
-            took = time.perf_counter() - start
-            if what in self.spent:
-                self.spent[what] += took
-            if inside:
-                self.spent[inside] -= took
+            self._count()
+            self.doing.pop()
+
+    def _count(self) -> None:
+        """Give the time since the last look to the innermost open block."""
+        now = time.perf_counter()
+        if self.doing and self.doing[-1] in self.spent:
+            self.spent[self.doing[-1]] += now - self.counted
+        self.counted = now
 
     @property
     def total(self) -> float:

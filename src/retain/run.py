@@ -93,7 +93,7 @@ def run(
                 learner.observe(*data.batch(index), r.tasks_of(i, index))
                 r.record.steps += 1
                 if every and done % every == 0 and done < steps:
-                    with r.clock.on("evaluate", inside="train"):
+                    with r.clock.on("evaluate"):
                         r.record.point(evaluator, learner, i)
                 if progress:
                     progress(Progress(i, len(stream), done, steps, r.record.curve[-1], r.clock.total))

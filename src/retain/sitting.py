@@ -67,7 +67,7 @@ class Sitting:
         """Save if it is time to, or if the run is to stop."""
         stopping = stop is not None and stop()
         if stopping or (self.path and time.monotonic() - self.saved > self.every):
-            with self.clock.on("save", inside="train"):
+            with self.clock.on("save"):
                 self.save(task, step)
         if stopping:
             raise Interrupted(f"stopped at task {task + 1}, step {step}")

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from retain import EWC, GEM, GenerativeReplay, Learner, Method, Optim, Order, Replay, Stream, run
 from retain.methods import discover
+from retain.methods.bir import BIR
 from retain.methods.kfac_laplace import KFACLaplace
 from retain.methods.lwf import LwF
 from retain.methods.ncm import NCM
@@ -63,6 +64,7 @@ VARIANTS: dict[str, Method[Any]] = {
     "generative-replay-soft": GenerativeReplay(labels="soft", generator_hidden=(16,), latent=4),
     "generative-replay-conv": GenerativeReplay(generator="conv", latent=4, replay_batch=7),
     "vcl-coreset": VCL(sigma=0.05, draws=0, coreset=10, coreset_steps=3),
+    "bir-internal": BIR(feedback=(16,), latent=4, shut=0.5, generator_lr=0.01, internal=True),
     "lwf-whole": LwF(lam=1.0, temperature=1.0),
 }
 METHODS = DEFAULTS | VARIANTS
@@ -82,6 +84,7 @@ EXCEPT: dict[str, dict[str, str]] = {
         "randumb-conv": "the network is not trained",
         "replay-through-feedback": "the generator's loss also trains the network's layers",
         "bir": "the generator's loss also trains the network's layers",
+        "bir-internal": "a classifier on the network's features is trained, not the network",
         "generative-classifier": "the network is not trained",
         "packnet": "prunes and retrains at the end of every task",
         "hat": "learns through gates from the first step on",
@@ -99,6 +102,7 @@ EXCEPT: dict[str, dict[str, str]] = {
     "order of the classes": {
         "icarl": "exemplars lie class after class, and are drawn by their places",
         "bir": "a class is replayed, and gates are drawn, by its place in the order of the classes",
+        "bir-internal": "the same, and the classifier's rows are drawn in the order of the classes",
         "vcl": "noise is drawn weight by weight, in the order of the head's rows",
         "vcl-coreset": "noise is drawn weight by weight, in the order of the head's rows",
         "ewc-sampled": "a sampled label is found by its place in the order of the classes",

@@ -159,7 +159,7 @@ def test_a_class_opens_the_same_units_each_time_and_shuts_its_share_of_them() ->
     assert first.shape == (CLASSES, 7) and second.shape == (CLASSES, 9)
     assert first.sum(1).tolist() == [3.0] * CLASSES  # 7 - round(0.6 * 7)
     assert second.sum(1).tolist() == [4.0] * CLASSES  # 9 - round(0.6 * 9)
-    vae = method._parts(one._bound, one.params)["vae"]
+    vae = method._brain(one._bound, one.params).feedback.vae
     decoder = under("feedback.vae.decoder.", one.params)
     weight = decoder["layers.2.weight"]
     for c in range(CLASSES):

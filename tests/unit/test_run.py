@@ -191,9 +191,19 @@ def test_seconds_are_told_apart_and_add_up() -> None:
     parts = (seconds.train, seconds.consolidate, seconds.evaluate)
     assert min(parts) > 0 and sum(parts) <= seconds.total * 1.001
     clock = Clock()
-    with clock.on("train"), clock.on("evaluate", inside="train"):
+    with clock.on("train"), clock.on("evaluate"):
         sum(range(200_000))
-    assert clock.spent["evaluate"] > 5 * abs(clock.spent["train"])
+    assert clock.spent["evaluate"] > 5 * clock.spent["train"] > 0
+
+
+def test_what_a_checkpoint_amid_a_task_holds_counts_the_time_up_to_it(monkeypatch) -> None:
+    """Not less than none: a save within the first steps once told of negative seconds."""
+    now = iter([10.0, 14.0, 15.0, 20.0])
+    clock = Clock(since=0.0)
+    monkeypatch.setattr("retain.record.time.perf_counter", lambda: next(now))
+    with clock.on("train"), clock.on("save"):
+        assert clock.spent == {"train": 4.0, "consolidate": 0.0, "evaluate": 0.0}
+    assert clock.spent["train"] == 4.0 + 5.0
 
 
 def test_a_stream_of_one_task_and_a_slice_that_begins_later() -> None:

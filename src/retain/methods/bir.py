@@ -6,26 +6,15 @@ from dataclasses import dataclass
 from typing import ClassVar, NamedTuple, final
 
 import torch
-from torch import Generator, Tensor, nn
-from torch.func import functional_call
+from torch import Generator, Tensor
 
-from retain.memory import beside
+from retain.closed_form import width
 from retain.method import GradientMethod, Traits, Update, check_numbers
-from retain.models import (
-    ConditionalVAE,
-    Internal,
-    Past,
-    distilled,
-    drawn,
-    gates_of,
-    skeleton,
-    under,
-    weighted,
-)
+from retain.models import Brain, Feedback, Past, distilled, drawn, gates_of, skeleton, under
 from retain.optim import Optim
-from retain.types import Batch, Params, Problem, Spec, Task, cross_entropy
+from retain.types import Batch, Params, Problem, Spec, Task
 
-PREFIX, VAE, INSIDE = "feedback.", "feedback.vae.", "feedback.inside."
+PREFIX = "feedback."
 
 
 class State(NamedTuple):
@@ -76,10 +65,8 @@ class BIR(GradientMethod[State]):
 
     def init(self, problem: Problem, params: Params, rng: Generator) -> tuple[Params, State]:
         """Fresh feedback connections and gates, and with `internal` a classifier too."""
-        spec = problem.spec
-        x = torch.zeros(1, *spec.shape, device=spec.device, dtype=spec.dtype)
-        width = problem.features(params, x).shape[1]
-        params = params | drawn(lambda: _build(self, spec, width), PREFIX, spec, rng)
+        spec, D = problem.spec, width("network", problem, params)
+        params = params | drawn(lambda: _build(self, spec, D), PREFIX, spec, rng)
         gates = gates_of(spec.classes, self.feedback[::-1], self.shut, rng)
         return params, State(Past.empty(problem), tuple(g.to(spec.device, spec.dtype) for g in gates))
 
@@ -87,49 +74,36 @@ class BIR(GradientMethod[State]):
         self, problem: Problem, params: Params, state: State, batch: Batch, rng: Generator
     ) -> tuple[Batch, State]:
         """New and replayed examples, weighted 1 / k and 1 - 1 / k, their classes, and the noise of z."""
-        both = batch._replace(x=problem.features(params, batch.x)) if self.internal else batch
+        both = batch._replace(x=self._brain(problem, params).enters(batch.x))
         c = batch.y if batch.y.dim() == 1 else batch.y.argmax(1)
-        n = 0 if state.past.previous is None else self.replay_batch or len(batch.y)
+        n = state.past.how_many(batch, self.replay_batch)
         if n:
             old, classes = self._replay(problem, state, batch, n, rng)
-            both, c = beside(both, old, len(state.past.past) + 1), torch.cat([c, classes])
+            both, c = state.past.beside(both, old), torch.cat([c, classes])
         noise = torch.randn(len(both.x), self.latent, generator=rng).to(both.x)
-        extra = {"noise": noise, "replayed": n, "c": c}
-        if self.internal:
-            return batch._replace(extra=extra | {"inside": both}), state
-        return both._replace(extra=extra), state
+        extra = {"noise": noise, "replayed": n, "c": c, "inside": both}
+        return (batch if self.internal else both)._replace(extra=extra), state
 
     def _replay(
         self, problem: Problem, state: State, new: Batch, n: int, rng: Generator
     ) -> tuple[Batch, Tensor]:
         """n images or features of known classes that the previous feedback gives, and their classes [n]."""
-        past, old = state.past, state.past.previous
-        assert old is not None
-        task = past.tasks(new, n, rng)
-        c = torch.multinomial(past.in_play(problem, task).double().cpu(), 1, generator=rng)[:, 0].to(task)
-        sigma = (0.5 * old[VAE + "prior_log_var"][c]).exp()
-        z = old[VAE + "prior_mu"][c] + sigma * torch.randn(n, self.latent, generator=rng).to(sigma)
-        vae = self._parts(problem, old)["vae"]
-        assert isinstance(vae, ConditionalVAE)
-        x = vae.emit(functional_call(vae.decoder, under(VAE + "decoder.", old), (z, c, state.gates)))
-        logits = self._inside(problem, old, x)[1] if self.internal else problem.logits(old, x, task)
-        return Batch(x, past.targets(problem, logits, task, self.temperature), task), c
+        past = state.past
+        assert past.previous is not None
+        brain, task = self._brain(problem, past.previous), past.tasks(new, n, rng)
+        c = past.classes(problem, task, rng)
+        x = brain.dream(c, torch.randn(n, self.latent, generator=rng).to(new.x), state.gates)
+        return Batch(x, past.targets(problem, brain.logits(x, task), task, self.temperature), task), c
 
     def loss(
         self, problem: Problem, params: Params, state: State, batch: Batch, logits: Tensor, loss: Tensor
     ) -> Tensor:
         """L^C + L^G; the encoder is the network in evaluation mode, or the classifier inside."""
-        extra = batch.extra
-        if self.internal:
-            batch = extra["inside"]
-            seen, logits = self._inside(problem, params, batch.x)
-            loss = weighted(batch, cross_entropy(logits, batch.y, problem.allowed(batch.task)))
-        else:
-            seen = problem.features(params, batch.x)
+        brain, extra = self._brain(problem, params), batch.extra
+        batch, seen, logits, loss = brain.seen(batch, logits, loss)
         loss = distilled(problem, batch, extra["replayed"], logits, loss, self.temperature)
-        given = batch.x, extra["noise"], seen, extra["c"], state.gates
-        bound: Tensor = functional_call(self._parts(problem, params)["vae"], under(VAE, params), given)
-        return loss + self.generative / batch.x[0].numel() * weighted(batch, bound)
+        L_G = brain.bound(batch, extra["noise"], seen, extra["c"], state.gates)
+        return loss + self.generative / batch.x[0].numel() * L_G
 
     def end_task(
         self, problem: Problem, params: Params, state: State, task: Task, update: Update, rng: Generator
@@ -139,25 +113,14 @@ class BIR(GradientMethod[State]):
 
     def predict(self, problem: Problem, params: Params, state: State, x: Tensor, task: Tensor) -> Tensor:
         """The network's logits, or those of the classifier inside."""
-        if self.internal:
-            return self._inside(problem, params, problem.features(params, x))[1]
-        return problem.logits(params, x, task)
+        brain = self._brain(problem, params)
+        return brain.logits(brain.enters(x), task)
 
-    def _inside(self, problem: Problem, params: Params, h: Tensor) -> tuple[Tensor, Tensor]:
-        """Last hidden layer and logits of the classifier on features h [N, D]."""
-        parts = self._parts(problem, params)["inside"]
-        found: tuple[Tensor, Tensor] = functional_call(parts, under(INSIDE, params), (h,))
-        return found
-
-    def _parts(self, problem: Problem, params: Params) -> nn.ModuleDict:
-        name = INSIDE + "trunk.0.weight" if self.internal else VAE + "encoder.weight"
-        return skeleton(_build, self, problem.spec, params[name].shape[1])
+    def _brain(self, problem: Problem, params: Params) -> Brain:
+        own = under(PREFIX, params)
+        D = own.get("inside.trunk.0.weight", own["vae.encoder.weight"]).shape[1]
+        return Brain(problem, params, skeleton(_build, self, problem.spec, D), own)
 
 
-def _build(method: BIR, spec: Spec, width: int) -> nn.ModuleDict:
-    """The feedback, which replays images, or with `internal` features [width] and a classifier of them."""
-    hidden, latent, classes = method.feedback, method.latent, spec.classes
-    if not method.internal:
-        return nn.ModuleDict({"vae": ConditionalVAE(width, spec.shape, spec.range, hidden, latent, classes)})
-    vae = ConditionalVAE(hidden[-1], (width,), None, hidden, latent, classes)
-    return nn.ModuleDict({"vae": vae, "inside": Internal(width, hidden, classes)})
+def _build(m: BIR, spec: Spec, D: int) -> Feedback:
+    return Feedback(D, spec.shape, spec.range, m.feedback, m.latent, spec.classes, m.internal)

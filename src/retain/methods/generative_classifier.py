@@ -11,8 +11,9 @@ from torch import Generator, Tensor
 from torch.func import functional_call
 
 from retain import tree
+from retain.closed_form import below
 from retain.method import Method, Traits, Update, check_choices, check_numbers
-from retain.models import VAE, Evidence, drawn, mlp_vae, skeleton, under
+from retain.models import Evidence, drawn, mlp_vae, skeleton, under
 from retain.optim import Optim
 from retain.types import Batch, Params, Problem, Spec, Task
 
@@ -71,7 +72,7 @@ class GenerativeClassifier(Method[State]):
         self, problem: Problem, params: Params, state: State, task: Task, rng: Generator
     ) -> tuple[Params, State]:
         """A fresh autoencoder for each of its classes, all alike at first; places are used again."""
-        fresh = drawn(lambda: _build(self, problem.spec), "", problem.spec, rng)
+        fresh = drawn(lambda: _build(self, problem.spec).vae, "", problem.spec, rng)
         mine = {f"{PREFIX}{i}.{k}": p for i in range(len(task.classes)) for k, p in fresh.items()}
         return params | mine, state._replace(current=task.classes)
 
@@ -79,24 +80,20 @@ class GenerativeClassifier(Method[State]):
         self, problem: Problem, params: Params, state: State, batch: Batch, update: Update, rng: Generator
     ) -> tuple[Params, State, Tensor]:
         """Each class's autoencoder descends its mean bound over the batch's images of that class."""
-        vae = skeleton(_build, self, problem.spec)
+        vae = skeleton(_build, self, problem.spec).vae
         noise = torch.randn(len(batch.x), self.latent, generator=rng).to(batch.x)
-        bounds = []
-        for i, c in enumerate(state.current):
+        classes, bounds = state.current, []
+        for i, c in enumerate(classes):
             own = batch.y == c
             if bool(own.any()):
-                each = under(f"{PREFIX}{i}.", params)
-                bounds.append(functional_call(vae, each, (batch.x[own], noise[own])))
+                given = batch.x[own], noise[own]
+                bounds.append(functional_call(vae, under(f"{PREFIX}{i}.", params), given))
         if sum(map(len, bounds)) < len(batch.y):
-            raise ValueError(
-                f"the task's classes are {state.current}, the batch has others: {batch.y.unique()}"
-            )
+            raise ValueError(f"the task's classes are {classes}, the batch has others: {batch.y.unique()}")
         moved = {k: p for k, p in params.items() if k.startswith(PREFIX)}
         total = torch.stack([b.mean() for b in bounds]).sum()
-        found = torch.autograd.grad(total, list(moved.values()), allow_unused=True)
-        grads = {k: torch.zeros_like(params[k]) for k in problem.spec.names}
-        for (k, p), g in zip(moved.items(), found, strict=True):
-            grads[k] = torch.zeros_like(p) if g is None else g
+        idle = {k: torch.zeros_like(params[k]) for k in problem.spec.names}
+        grads = idle | tree.gradients(total, moved)
         with torch.no_grad():
             return update(params, grads), state, torch.cat(bounds).detach().mean()
 
@@ -112,23 +109,19 @@ class GenerativeClassifier(Method[State]):
         """log p(x | c) [N, C]; a class that has not come yet is one nat below the least likely one."""
         live = [under(f"{PREFIX}{i}.", params) for i in range(len(state.current))]
         of = (*state.of, *state.current)
-        evidence = skeleton(_evidence, self, problem.spec)
+        evidence = skeleton(_build, self, problem.spec)
         logits = x.new_full((len(x), problem.spec.classes), -torch.inf)
         for c, each in zip(of, (*state.learned, *live), strict=True):
             found = functional_call(evidence, {f"vae.{k}": p for k, p in each.items()}, (x, state.noise))
             logits[:, c] = torch.logaddexp(logits[:, c], found - math.log(of.count(c)))
-        known = sorted(set(of))
-        lowest = logits[:, known].amin(1, keepdim=True) - 1 if known else x.new_zeros(len(x), 1)
-        return torch.where(logits.isneginf(), lowest, logits)
+        known = torch.tensor([c in of for c in range(problem.spec.classes)], device=x.device)
+        return below(logits, known)
 
     def inspect(self, problem: Problem, params: Params, state: State, end: bool) -> dict[str, Any]:
         """How many autoencoders there are."""
         return {"autoencoders": len(state.learned) + len(state.current)}
 
 
-def _build(method: GenerativeClassifier, spec: Spec) -> VAE:
-    return mlp_vae(spec.shape, spec.range, method.generator_hidden, method.latent)
-
-
-def _evidence(method: GenerativeClassifier, spec: Spec) -> Evidence:
-    return Evidence(_build(method, spec), method.likelihood == "gaussian")
+def _build(method: GenerativeClassifier, spec: Spec) -> Evidence:
+    vae = mlp_vae(spec.shape, spec.range, method.generator_hidden, method.latent)
+    return Evidence(vae, method.likelihood == "gaussian")

@@ -8,21 +8,9 @@ from typing import Any, ClassVar, Literal, final
 
 import torch
 from torch import Generator, Tensor
-from torch.func import functional_call
 
-from retain.memory import beside
 from retain.method import GradientMethod, Traits, Update, check_choices, check_numbers
-from retain.models import (
-    VAE,
-    Past,
-    conv_vae,
-    distilled,
-    drawn,
-    mlp_vae,
-    skeleton,
-    under,
-    weighted,
-)
+from retain.models import VAE, Past, bound, conv_vae, decoded, distilled, drawn, mlp_vae, skeleton, under
 from retain.optim import Optim
 from retain.types import Batch, Params, Problem, Spec, Task
 
@@ -77,9 +65,9 @@ class GenerativeReplay(GradientMethod[Past]):
         self, problem: Problem, params: Params, state: Past, batch: Batch, rng: Generator
     ) -> tuple[Batch, Past]:
         """New and replayed examples, weighted 1 / k and 1 - 1 / k, and the autoencoder's noise."""
-        n = 0 if state.previous is None else self.replay_batch or len(batch.y)
+        n = state.how_many(batch, self.replay_batch)
         if n:
-            batch = beside(batch, self._replay(problem, state, batch, n, rng), len(state.past) + 1)
+            batch = state.beside(batch, self._replay(problem, state, batch, n, rng))
         noise = torch.randn(len(batch.x), self.latent, generator=rng).to(batch.x)
         return batch._replace(extra={"noise": noise, "replayed": n}), state
 
@@ -95,20 +83,17 @@ class GenerativeReplay(GradientMethod[Past]):
 
     def _generate(self, spec: Spec, params: Params, n: int, rng: Generator) -> Tensor:
         """n mean images x = G(z), z ~ N(0, I)."""
-        vae = skeleton(_build, self, spec.shape, spec.range)
         z = torch.randn(n, self.latent, generator=rng).to(spec.device, spec.dtype)
-        image: Tensor = vae.emit(functional_call(vae.decoder, under(PREFIX + "decoder.", params), (z,)))
-        return image
+        return decoded(skeleton(_build, self, spec.shape, spec.range), under(PREFIX, params), z)
 
     def loss(
         self, problem: Problem, params: Params, state: Past, batch: Batch, logits: Tensor, loss: Tensor
     ) -> Tensor:
         """The solver's loss plus the generator's; they share no parameter."""
         vae = skeleton(_build, self, problem.spec.shape, problem.spec.range)
-        bound = functional_call(vae, under(PREFIX, params), (batch.x, batch.extra["noise"]))
         if self.labels == "soft":
             loss = distilled(problem, batch, batch.extra["replayed"], logits, loss, self.temperature)
-        return loss + weighted(batch, bound)
+        return loss + bound(vae, under(PREFIX, params), batch, batch.extra["noise"])
 
     def end_task(
         self, problem: Problem, params: Params, state: Past, task: Task, update: Update, rng: Generator

@@ -7,11 +7,10 @@ from typing import ClassVar, final
 
 import torch
 from torch import Generator, Tensor
-from torch.func import functional_call
 
-from retain.memory import beside
+from retain.closed_form import width
 from retain.method import GradientMethod, Traits, Update, check_numbers
-from retain.models import VAE, Past, distilled, drawn, feedback_vae, skeleton, under, weighted
+from retain.models import VAE, Past, bound, decoded, distilled, drawn, feedback_vae, skeleton, under
 from retain.optim import Optim
 from retain.types import Batch, Params, Problem, Spec, Task
 
@@ -52,28 +51,25 @@ class ReplayThroughFeedback(GradientMethod[Past]):
 
     def init(self, problem: Problem, params: Params, rng: Generator) -> tuple[Params, Past]:
         """Fresh feedback connections on the network's last hidden layer."""
-        spec = problem.spec
-        width = problem.features(
-            params, torch.zeros(1, *spec.shape, device=spec.device, dtype=spec.dtype)
-        ).shape[1]
-        return params | drawn(lambda: _build(self, spec, width), PREFIX, spec, rng), Past.empty(problem)
+        D = width("network", problem, params)
+        fresh = drawn(lambda: _build(self, problem.spec, D), PREFIX, problem.spec, rng)
+        return params | fresh, Past.empty(problem)
 
     def batch(
         self, problem: Problem, params: Params, state: Past, batch: Batch, rng: Generator
     ) -> tuple[Batch, Past]:
         """New and replayed examples, weighted 1 / k and 1 - 1 / k, and the noise of z."""
-        n = 0 if state.previous is None else self.replay_batch or len(batch.y)
+        n = state.how_many(batch, self.replay_batch)
         if n:
-            batch = beside(batch, self._replay(problem, state, batch, n, rng), len(state.past) + 1)
+            batch = state.beside(batch, self._replay(problem, state, batch, n, rng))
         noise = torch.randn(len(batch.x), self.latent, generator=rng).to(batch.x)
         return batch._replace(extra={"noise": noise, "replayed": n}), state
 
     def _replay(self, problem: Problem, state: Past, new: Batch, n: int, rng: Generator) -> Batch:
         """n images that the previous copy's feedback gives, with its soft targets."""
         assert state.previous is not None
-        vae = self._vae(problem, state.previous)
         z = torch.randn(n, self.latent, generator=rng).to(new.x)
-        x = vae.emit(functional_call(vae.decoder, under(PREFIX + "decoder.", state.previous), (z,)))
+        x = decoded(self._vae(problem, state.previous), under(PREFIX, state.previous), z)
         task = state.tasks(new, n, rng)
         logits = problem.logits(state.previous, x, task)
         return Batch(x, state.targets(problem, logits, task, self.temperature), task)
@@ -84,9 +80,8 @@ class ReplayThroughFeedback(GradientMethod[Past]):
         """L^C + L^G; the encoder is the network in evaluation mode."""
         loss = distilled(problem, batch, batch.extra["replayed"], logits, loss, self.temperature)
         seen = problem.features(params, batch.x)
-        given = batch.x, batch.extra["noise"], seen
-        bound: Tensor = functional_call(self._vae(problem, params), under(PREFIX, params), given)
-        return loss + self.generative / batch.x[0].numel() * weighted(batch, bound)
+        L_G = bound(self._vae(problem, params), under(PREFIX, params), batch, batch.extra["noise"], seen)
+        return loss + self.generative / batch.x[0].numel() * L_G
 
     def end_task(
         self, problem: Problem, params: Params, state: Past, task: Task, update: Update, rng: Generator

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import torch
 from torch import Generator, Tensor, nn
 
-from retain.models.vae import VAE, Range, divergence, mlp, mlp_decoder
+from retain.models.vae import VAE, Range, divergence, mlp_decoder
 
 Gates = tuple[Tensor, ...]  # for each hidden layer, 1 or 0 for each class and unit: [C, width]
 
@@ -63,17 +63,3 @@ def gates_of(classes: int, widths: Sequence[int], shut: float, rng: Generator) -
         order = torch.rand(classes, width, generator=rng, dtype=torch.float64).argsort(1)
         gates.append((order >= round(shut * width)).to(torch.float32))
     return tuple(gates)
-
-
-class Internal(nn.Module):
-    """A classifier of features that also gives its last hidden layer: [N, D] -> [N, H], [N, C]."""
-
-    def __init__(self, features: int, hidden: Sequence[int], classes: int):
-        super().__init__()
-        self.trunk = nn.Sequential(*mlp([features, *hidden]), nn.ReLU())
-        self.head = nn.Linear(hidden[-1], classes)
-
-    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """Last hidden layer and logits."""
-        h = self.trunk(x)
-        return h, self.head(h)

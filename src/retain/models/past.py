@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Generator, Tensor
+from torch.func import functional_call
 
 from retain import tree
+from retain.memory import beside
+from retain.models.vae import VAE
 from retain.types import HIDDEN, Batch, Params, Problem, Task, cross_entropy, probabilities
 
 
@@ -30,6 +33,14 @@ class Past(NamedTuple):
         known[list(task.classes)] = True
         return Past(tree.clone(params), (*self.past, task.index), known)
 
+    def how_many(self, new: Batch, replay_batch: int | None) -> int:
+        """Examples to replay beside the new ones: none before there is a past, else as many as asked or new."""
+        return 0 if self.previous is None else replay_batch or len(new.y)
+
+    def beside(self, new: Batch, old: Batch) -> Batch:
+        """New and replayed examples, weighted 1 / k and 1 - 1 / k in task k."""
+        return beside(new, old, len(self.past) + 1)
+
     def tasks(self, new: Batch, n: int, rng: Generator) -> Tensor:
         """The task numbers [n] of n replayed examples: a past one each where tasks are told apart."""
         task = new.task.new_full((n,), HIDDEN)
@@ -42,6 +53,11 @@ class Past(NamedTuple):
         """bool [n, C]: the known classes among those in play for tasks [n]."""
         allowed = problem.allowed(task)
         return self.known.expand(len(task), -1) if allowed is None else allowed & self.known
+
+    def classes(self, problem: Problem, task: Tensor, rng: Generator) -> Tensor:
+        """A known class for each of tasks [n], each of those in play as likely."""
+        p = self.in_play(problem, task).double().cpu()
+        return torch.multinomial(p, 1, generator=rng)[:, 0].to(task)
 
     def targets(self, problem: Problem, logits: Tensor, task: Tensor, temperature: float) -> Tensor:
         """The previous solver's soft-max [n, C] among known classes, from its logits."""
@@ -67,3 +83,11 @@ def distilled(
 def weighted(batch: Batch, each: Tensor) -> Tensor:
     """The sum of each example's value [N] as the batch weights it, or the mean."""
     return each.mean() if batch.weight is None else batch.weight @ each
+
+
+def bound(vae: VAE, params: Params, batch: Batch, *given: Any) -> Tensor:
+    """Minus the bound of a batch under an autoencoder with these parameters, as the batch weights it.
+
+    `given` is what the autoencoder takes beside x: the noise of z, and what else its kind is told.
+    """
+    return weighted(batch, functional_call(vae, params, (batch.x, *given)))

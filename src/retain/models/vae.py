@@ -5,10 +5,15 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from itertools import pairwise
+from typing import Any
 
 import torch
 import torch.nn.functional as nnf
 from torch import Tensor, nn
+from torch.func import functional_call
+
+from retain.models.entries import under
+from retain.types import Params
 
 Range = tuple[float, float] | None
 
@@ -50,6 +55,14 @@ class VAE(nn.Module):
             return out
         low, high = self.range
         return low + (high - low) * out.sigmoid()
+
+
+def decoded(vae: VAE, params: Params, z: Tensor, *given: Any) -> Tensor:
+    """The mean images [N, ...] of z [N, latent] under an autoencoder with these parameters.
+
+    `given` is what its decoder takes beside z.
+    """
+    return vae.emit(functional_call(vae.decoder, under("decoder.", params), (z, *given)))
 
 
 class Evidence(nn.Module):
