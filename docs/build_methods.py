@@ -11,7 +11,7 @@ import inspect
 from pathlib import Path
 from typing import Any
 
-from retain.advise import figures, times
+from retain.advise import figures
 from retain.cli.flags import flags_of, show
 from retain.cli.names import first_line
 from retain.cli.traits import facts, letters, short_paper
@@ -76,7 +76,7 @@ def index() -> str:
             kind.traits.stores,
             kind.traits.growth,
             "yes" if kind.traits.boundaries else "no",
-            f"{times(kind.traits.cost):g}".replace("inf", "more with every task"),
+            f"{kind.traits.steps:g}".replace("inf", "more with every task"),
             short_paper(kind.paper),
         )
         for name, kind in discover().items()

@@ -9,7 +9,6 @@ from __future__ import annotations
 import inspect
 import json
 import math
-import re
 from dataclasses import dataclass, replace
 from functools import cache
 from importlib.resources import files
@@ -28,7 +27,6 @@ from retain.types import Scenario, Task
 
 IMAGE_BYTES = 3152  # an MNIST image as memories keep it: 784 float32, a label and a task number
 FEWEST = 10  # images: one of each class
-COUNT = {"no": 0.0, "two": 2.0, "three": 3.0}  # what any other word stands for is one
 BOUNDS = {
     "naive": "the lower bound: it does nothing against forgetting",
     "joint": "the upper bound: it keeps all data and trains on all of it again",
@@ -182,7 +180,7 @@ def advise(given: Constraints, table: dict[str, Any] | None = None) -> list[Advi
 def _rank(a: Advice) -> tuple[Any, ...]:
     traits = discover()[a.name].traits
     most = -get_args(Stores).index(traits.stores)
-    return bool(a.lacks), a.figure is None, _merit(a.figure), most, times(traits.cost), a.name
+    return bool(a.lacks), a.figure is None, _merit(a.figure), most, traits.steps, a.name
 
 
 def _merit(f: Figure | None) -> tuple[bool, float]:
@@ -202,9 +200,9 @@ def _judge(name: str, kind: type[Method[Any]], given: Constraints, known: list[F
         lacks.append(f"keeps {_what(t.stores)}")
     if t.boundaries and not given.boundaries:
         lacks.append("must be told where tasks begin and end")
-    if given.backbone == "frozen" and not closed_form(kind):
+    if given.backbone == "frozen" and not t.closed_form:
         lacks.append("trains the network")
-    if given.compute is not None and times(t.cost) > given.compute:
+    if given.compute is not None and t.steps > given.compute:
         lacks.append(f"costs too much: {t.cost}")
     keeps = _what(t.stores) + ("" if t.growth == "constant" else f", growing {t.growth}")
     if given.memory_bytes is not None and not lacks:
@@ -218,30 +216,6 @@ def _what(stores: Stores) -> str:
     return (
         "nothing of the data" if stores == "nothing" else stores if stores != "generator" else "a generator"
     )
-
-
-def closed_form(kind: type[Method[Any]]) -> bool:
-    """Whether it takes no gradient step: then it needs no more of the network than its features."""
-    return not re.search(r"\bsteps?\b", kind.traits.cost)
-
-
-def times(cost: str) -> float:
-    """What the words of `Traits.cost` come to, in plain steps; a pass forward is a third of one.
-
-    >>> [times(c) for c in ("one step and a pull", "two steps on twice the examples", "one forward pass")]
-    [1.0, 4.0, 0.3]
-    >>> times("one step and one gradient of each task's memory")
-    inf
-    """
-    if re.search(r"each (old|past|earlier|task)|all tasks", cost):
-        return math.inf
-    counted = re.search(r"(\w+) steps?\b", cost)
-    n = 0.0 if counted is None else COUNT.get(counted[1], 1)
-    n *= 3 if "three times" in cost else 2 if "twice" in cost else 1
-    n *= 2 if "solver and generator" in cost else 1
-    n += len(re.findall(r"one gradient|, one on", cost))
-    n += sum(COUNT.get(word, 1) for word in re.findall(r"(\w+)(?: forward)? pass", cost)) / 3
-    return round(n, 1)
 
 
 def _memory(name: str, scenario: Scenario, most: int) -> tuple[str, list[str]]:

@@ -53,6 +53,13 @@ class Moments(NamedTuple):
                 self.S[c].addmm_(h[y == c].T, h[y == c], alpha=sign)
         return self
 
+    def take_in(self, h: Tensor, y: Tensor, sign: int = 1) -> Tensor:
+        """`add`, but nothing where the features' mean square, which it gives, is not finite."""
+        loss = mean_square(h)
+        if loss.isfinite():
+            self.add(h, y, sign)
+        return loss
+
     def forget(self, classes: list[int]) -> Moments:
         """As if no example of these classes had ever come.
 
@@ -134,12 +141,10 @@ def add_apart(m: Moments, held: Moments | None, h: Tensor, x: Tensor, y: Tensor,
 
     Gives their mean square, and adds nothing where it is not finite.
     """
-    loss = mean_square(h)
-    if not loss.isfinite():
-        return loss
     if held is None:
-        m.add(h, y, sign)
-    else:
+        return m.take_in(h, y, sign)
+    loss = mean_square(h)
+    if loss.isfinite():
         out = held_out(x)
         m.add(h[~out], y[~out], sign)
         held.add(h[out], y[out], sign)

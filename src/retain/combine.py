@@ -30,6 +30,8 @@ class Chain(GradientMethod[tuple[Any, ...]]):
             stores=max((t.stores for t in each), key=get_args(Stores).index),
             growth=max((t.growth for t in each), key=get_args(Growth).index),
             cost=" and ".join(dict.fromkeys(t.cost for t in each)),
+            steps=1 + sum(t.steps - 1 for t in each),
+            closed_form=all(t.closed_form for t in each),
             scenarios=common,
             fails_in=tuple(s for s in common if all(s in t.fails_in for t in each)),
             boundaries=any(t.boundaries for t in each),

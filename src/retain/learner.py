@@ -288,7 +288,7 @@ class Learner:
         if current is not None:
             self._enter(current, steps)
         self.params = self.stepper.adopt(snapshot["params"])
-        self.state = _to(snapshot["state"], device)
+        self.state = tree.to(snapshot["state"], device)
         self.stepper.load(snapshot["optimizers"])
         self.rng.set_state(snapshot["rng"])
         torch.set_rng_state(snapshot["torch_rng"])
@@ -398,15 +398,3 @@ def _check(clip: float | None, schedule: str, scenario: str | None, classes: str
     for name, (value, kind) in given.items():
         if value is not None and value not in get_args(kind):
             raise ValueError(f"{name} must be one of {', '.join(get_args(kind))}, got {value!r}")
-
-
-def _to(state: Any, device: torch.device) -> Any:
-    """Nested state with its tensors on a device."""
-    if isinstance(state, Tensor):
-        return state.to(device)
-    if isinstance(state, dict):
-        return {k: _to(v, device) for k, v in state.items()}
-    if isinstance(state, tuple | list):
-        values = [_to(v, device) for v in state]
-        return type(state)(*values) if "_fields" in vars(type(state)) else type(state)(values)
-    return state

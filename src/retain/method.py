@@ -30,7 +30,7 @@ from torch import Generator, Tensor
 
 from retain import tree
 from retain.optim import Optim
-from retain.types import Batch, Params, Problem, Scenario, Step, Task, cross_entropy
+from retain.types import Batch, Params, Problem, Scenario, Step, Task, cross_entropy, weighted
 
 S = TypeVar("S")
 Stores = Literal["nothing", "statistics", "generator", "examples"]
@@ -54,6 +54,8 @@ class Traits:
     stores: Stores = "nothing"  # of the data; weights and masks of the network are no data
     growth: Growth = "constant"  # of what it keeps
     cost: str = "one step"  # of one step of training, in words, a plain step being "one step"
+    steps: float = 1.0  # the same in plain steps, a forward pass being a third of one; inf: grows with tasks
+    closed_form: bool = False  # takes no gradient step, and needs no more of the network than its features
     scenarios: tuple[Scenario, ...] = ("task", "domain", "class")  # where it can be used at all
     fails_in: tuple[Scenario, ...] = ()  # where it runs but is known to forget nearly all
     boundaries: bool = True  # must be told where a task begins and ends
@@ -174,8 +176,7 @@ class GradientMethod(Method[S]):
         view = self.view(problem, params, state, batch.task, rng)
         logits = problem.logits(view, batch.x, batch.task, True)
         losses = cross_entropy(logits, batch.y, problem.allowed(batch.task))
-        loss = losses.mean() if batch.weight is None else batch.weight @ losses
-        return self.loss(problem, view, state, batch, logits, loss)
+        return self.loss(problem, view, state, batch, logits, weighted(batch, losses))
 
     @final
     def finish(

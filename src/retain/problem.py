@@ -11,11 +11,10 @@ import torch.nn.functional as nnf
 from torch import Tensor, nn
 from torch.func import functional_call
 
-from retain.examples import Examples
+from retain.curvature.layers import full_name
 from retain.types import HIDDEN, Classes, Layer, Params, Problem, Scenario, Spec, Task
 
 TRACED: dict[type[nn.Module], str] = {nn.Linear: "linear", nn.Conv2d: "conv2d"}
-_NONE = Examples(torch.zeros(0, 1), torch.zeros(0, dtype=torch.int64))
 NO_HEAD = (
     "the network's logits [N, C] must be what a linear layer of it gives, for methods that use its features"
 )
@@ -99,11 +98,8 @@ class Binding:
         """Logits [N, C] of features [N, D]: `head(params, features(params, x))` is `logits(params, x)`."""
         if self.head_name is None:
             raise ValueError("head needs to know the last layer: call features first")
-        weight, bias = (self._entry(i) for i in ("weight", "bias"))
+        weight, bias = (full_name(self.head_name, i) for i in (0, 1))
         return nnf.linear(features, params[weight], params.get(bias))
-
-    def _entry(self, kind: str) -> str:
-        return f"{self.head_name}.{kind}" if self.head_name else kind
 
     def _head(self, params: Params, x: Tensor) -> str:
         """The name of the linear layer whose output is the logits; looked for once."""
@@ -150,11 +146,7 @@ class InPlay:
         Raises:
             ValueError: the model has no output for one of them.
         """
-        if task.classes and not (task.classes[0] >= 0 and task.classes[-1] < self.outputs):
-            raise ValueError(
-                f"task {task.name!r} has labels {task.classes}, the model {self.outputs} outputs"
-            )
-        self.seen |= set(task.classes)
+        self._arrive(task.name, task.classes)
         self.know(task)
 
     def see(self, labels: Tensor) -> None:
@@ -167,11 +159,20 @@ class InPlay:
             return
         new = set(labels.unique().tolist()) - self.seen
         if new:
-            self.learn(Task(HIDDEN, "this batch", _NONE, None, None, tuple(sorted(new))))
+            self._arrive("this batch", tuple(sorted(new)))
+            self._draw_mask()
+
+    def _arrive(self, name: str, classes: tuple[int, ...]) -> None:
+        if classes and not (classes[0] >= 0 and classes[-1] < self.outputs):
+            raise ValueError(f"task {name!r} has labels {classes}, the model {self.outputs} outputs")
+        self.seen |= set(classes)
 
     def know(self, task: Task) -> None:
         """Which classes the task has, whether learned or only to be predicted."""
         self.of_task[task.index] = task.classes
+        self._draw_mask()
+
+    def _draw_mask(self) -> None:
         rows = max(self.of_task) + 1 if self.scenario == "task" else 1
         mask = torch.zeros(rows, self.outputs, dtype=torch.bool)
         if self.scenario == "task":

@@ -66,6 +66,18 @@ def tensors(tree: Any) -> Iterator[Tensor]:
             yield from tensors(value)
 
 
+def to(tree: Any, device: torch.device) -> Any:
+    """A nested state with its tensors on a device."""
+    if isinstance(tree, Tensor):
+        return tree.to(device)
+    if isinstance(tree, dict):
+        return {k: to(v, device) for k, v in tree.items()}
+    if isinstance(tree, tuple | list):
+        values = [to(v, device) for v in tree]
+        return type(tree)(*values) if "_fields" in vars(type(tree)) else type(tree)(values)
+    return tree
+
+
 def nbytes(tree: Any) -> int:
     """Bytes of all tensors in a nested state."""
     return sum(t.numel() * t.element_size() for t in tensors(tree))

@@ -104,13 +104,17 @@ class Problem(NamedTuple):
 
     def loss(self, params: Params, batch: Batch, train: bool = True) -> Tensor:
         """Cross-entropy over the classes in play: a scalar, sum(weight * l) or the mean."""
-        per_example = self.losses(params, batch, train)
-        return per_example.mean() if batch.weight is None else batch.weight @ per_example
+        return weighted(batch, self.losses(params, batch, train))
 
     def losses(self, params: Params, batch: Batch, train: bool = True) -> Tensor:
         """The same, example by example: [N]."""
         logits = self.logits(params, batch.x, batch.task, train)
         return cross_entropy(logits, batch.y, self.allowed(batch.task))
+
+
+def weighted(batch: Batch, each: Tensor) -> Tensor:
+    """The sum of each example's value [N] as the batch weights it, or the mean."""
+    return each.mean() if batch.weight is None else batch.weight @ each
 
 
 def among(logits: Tensor, allowed: Tensor | None) -> Tensor:

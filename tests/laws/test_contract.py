@@ -301,6 +301,7 @@ def test_what_a_method_says_that_it_stores_is_so(name: str) -> None:
     method = METHODS[name]
     sizes, stored = [], []
     one = learner(method, scenario=home(method))
+    first = clone(dict(one.model.named_parameters()))
     for task in stream(home(method)):
         one.begin_task(task)
         for x, y in batches(task.train, ORDER, 0, task.index):
@@ -314,6 +315,8 @@ def test_what_a_method_says_that_it_stores_is_so(name: str) -> None:
     assert method.needs.stores == "examples" or not kept
     if method.needs.growth == "constant":
         assert sizes[1] == sizes[2]
+    if method.needs.closed_form:
+        assert all(torch.equal(p, first[k]) for k, p in one.model.named_parameters())
 
 
 @pytest.mark.parametrize(

@@ -4,27 +4,12 @@ from __future__ import annotations
 
 import pytest
 import torch
-from tests.laws.toy import ORDER, learner, stream
+from tests.laws.toy import learner, stream
+from tests.reference.earlier import OPTIMS, learn, outputs
 from torch import Tensor
 
-from retain import Learner, Optim, batches
+from retain import Optim
 from retain.methods.packnet import PackNet
-from retain.types import Task
-
-OPTIMS = [Optim(lr=0.1), Optim("sgd", lr=0.05, momentum=0.9, weight_decay=1e-2), Optim("adam", lr=1e-2)]
-
-
-def learn(one: Learner, task: Task) -> None:
-    one.begin_task(task)
-    for x, y in batches(task.train, ORDER, 0, task.index):
-        one.observe(x, y)
-
-
-def outputs(one: Learner, task: Task) -> Tensor:
-    """All logits of a task's inputs, those out of play too."""
-    x, y = task.train.batch(torch.arange(30))
-    with torch.no_grad():
-        return one.method.predict(one._bound, one.params, one.state, x, torch.full_like(y, task.index))
 
 
 @pytest.mark.parametrize("model", ["mlp", "cnn"])

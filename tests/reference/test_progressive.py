@@ -5,27 +5,12 @@ from __future__ import annotations
 import pytest
 import torch
 from tests.laws.toy import ORDER, learner, stream
+from tests.reference.earlier import OPTIMS, learn, outputs
 from torch import Tensor, nn
 
 from retain import Learner, Optim, batches
 from retain.methods.progressive import Progressive
 from retain.types import Task
-
-OPTIMS = [Optim(lr=0.1), Optim("sgd", lr=0.05, momentum=0.9, weight_decay=1e-2), Optim("adam", lr=1e-2)]
-
-
-def learn(one: Learner, task: Task) -> None:
-    one.begin_task(task)
-    for x, y in batches(task.train, ORDER, 0, task.index):
-        one.observe(x, y)
-    one.end_task()
-
-
-def outputs(one: Learner, task: Task) -> Tensor:
-    """All logits of a task's inputs, those out of play too."""
-    x, y = task.train.batch(torch.arange(30))
-    with torch.no_grad():
-        return one.method.predict(one._bound, one.params, one.state, x, torch.full_like(y, task.index))
 
 
 @pytest.mark.parametrize("model", ["mlp", "cnn"])
@@ -35,6 +20,7 @@ def test_earlier_tasks_outputs_stay_as_they_were(model: str, optim: Optim) -> No
     expected: dict[int, Tensor] = {}
     for task in stream("task"):
         learn(one, task)
+        one.end_task()
         expected[task.index] = outputs(one, task)
         for t, old in expected.items():
             torch.testing.assert_close(outputs(one, stream("task")[t]), old, rtol=0, atol=1e-6)
@@ -51,6 +37,7 @@ def test_columns_are_eq_1_written_out() -> None:
     one = Learner(mlp3(), Progressive(lateral_lr=0.05), Optim(lr=0.1), scenario="task")
     for task in stream("task"):
         learn(one, task)
+        one.end_task()
     x = stream("task")[2].train.batch(torch.arange(30))[0].flatten(1)
     taken: dict[str, list[Tensor]] = {"3": [], "5": []}
     for k, column in enumerate(one.state.columns):

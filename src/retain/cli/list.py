@@ -11,7 +11,7 @@ from itertools import groupby
 from typing import Any
 
 import retain.reproduce as published
-from retain.advise import figures, times
+from retain.advise import figures
 from retain.cli.errors import WrongUse, close
 from retain.cli.flags import flags_of, show
 from retain.cli.names import method_class
@@ -164,7 +164,7 @@ LISTS = {"streams": streams, "methods": methods, "models": models, "data": data,
 def _row(name: str, kind: type[Method[Any]]) -> tuple[str, ...]:
     t = kind.traits
     told = "yes" if t.boundaries else "no"
-    steps = f"{times(t.cost):g}".replace("inf", "tasks")
+    steps = f"{t.steps:g}".replace("inf", "tasks")
     return name, letters(kind), t.stores, GROWTH[t.growth], told, steps, short_paper(kind.paper)
 
 

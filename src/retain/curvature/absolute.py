@@ -8,7 +8,7 @@ from __future__ import annotations
 import torch
 from torch import Generator, Tensor
 
-from retain.curvature.diagonal import covered_by, one_by_one, some
+from retain.curvature.diagonal import covered_by, one_by_one, portions, some
 from retain.curvature.layers import at_home, deltas, full_name, per_example, shares_weights
 from retain.examples import Examples, Union
 from retain.types import Params, Problem
@@ -40,9 +40,7 @@ def sensitivity(
     chosen = some(examples, n, rng)
     total = {k: torch.zeros_like(params[k]) for k in problem.spec.names}
     layers = covered_by(problem, params, examples, task, chosen)
-    for index in chosen.split(batch_size):
-        x = examples.batch(index)[0].to(problem.spec.device)
-        tasks = torch.full((len(x),), task, device=x.device)
+    for x, _, tasks in portions(problem, examples, task, chosen.split(batch_size)):
         _add_absolutes(problem, params, x, tasks, layers, total)
     return {k: t.div_(len(chosen)) for k, t in total.items()}
 

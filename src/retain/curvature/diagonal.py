@@ -13,7 +13,7 @@ F_i = mean over examples x of E_c[(d log p(c | x) / d p_i)^2]. The expectation o
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Literal
 
 import torch
@@ -58,9 +58,7 @@ def fisher(
     chosen = some(examples, n, rng)
     total = {k: torch.zeros_like(params[k]) for k in problem.spec.names}
     layers = covered_by(problem, params, examples, task, chosen)
-    for index in chosen.split(batch_size):
-        x, y = (t.to(problem.spec.device) for t in examples.batch(index))
-        tasks = torch.full((len(y),), task, device=y.device)
+    for x, y, tasks in portions(problem, examples, task, chosen.split(batch_size)):
         _add_squares(problem, params, x, y, tasks, labels, rng, layers, total)
     return {k: t.div_(len(chosen)) for k, t in total.items()}
 
@@ -70,6 +68,15 @@ def some(examples: Examples | Union, n: int | None, rng: Generator) -> Tensor:
     if n is not None and n < len(examples):
         return torch.randperm(len(examples), generator=rng)[:n]
     return torch.arange(len(examples))
+
+
+def portions(
+    problem: Problem, examples: Examples | Union, task: int, rows: Iterable[Tensor]
+) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
+    """x [n, ...], y [n] and task numbers [n] of each portion of the examples, on the network's device."""
+    for index in rows:
+        x, y = (t.to(problem.spec.device) for t in examples.batch(index))
+        yield x, y, torch.full((len(y),), task, device=y.device)
 
 
 def batch_fisher(problem: Problem, params: Params, batch: Batch, layers: tuple[str, ...]) -> Params:

@@ -19,7 +19,7 @@ import torch
 import torch.nn.functional as nnf
 from torch import Generator, Tensor, nn
 
-from retain.curvature.diagonal import Labels, covered_by, directions, fisher, some
+from retain.curvature.diagonal import Labels, covered_by, directions, fisher, portions, some
 from retain.curvature.layers import deltas, full_name
 from retain.curvature.quadratic import Quadratic
 from retain.examples import Examples, Union
@@ -59,9 +59,7 @@ def kfac(
     if layers is None:
         layers = [k for k in covered_by(problem, params, examples, task, chosen) if full_name(k, 0) in names]
     found = Factors({}, {}, {})
-    for index in chosen.split(batch_size):
-        x, y = (t.to(problem.spec.device) for t in examples.batch(index))
-        tasks = torch.full((len(y),), task, device=y.device)
+    for x, y, tasks in portions(problem, examples, task, chosen.split(batch_size)):
         _add_products(problem, params, x, y, tasks, labels, rng, layers, found)
     for t in (*found.A.values(), *found.G.values()):
         t.div_(len(chosen))

@@ -5,10 +5,11 @@ from __future__ import annotations
 from typing import NamedTuple
 
 import torch
+import torch.nn.functional as nnf
 from torch import Generator, Tensor
 
 from retain.memory.reservoir import Reservoir
-from retain.types import Batch
+from retain.types import Batch, Params, Problem
 
 
 class Dark(NamedTuple):
@@ -22,6 +23,11 @@ class Dark(NamedTuple):
     def like(cls, batch: Batch, z: Tensor) -> Dark:
         """An empty memory for examples such as those of the batch; its logits will be written into z."""
         return cls(Reservoir.like(batch, len(z)), z, batch.y.new_zeros(0, dtype=torch.int64))
+
+    @classmethod
+    def empty(cls, problem: Problem, params: Params, batch: Batch, capacity: int) -> Dark:
+        """The same with room for the logits of a network, in the dtype of its weights."""
+        return cls.like(batch, params[problem.spec.names[0]].new_zeros(capacity, problem.spec.classes))
 
     @property
     def filled(self) -> int:
@@ -37,6 +43,19 @@ class Dark(NamedTuple):
         """Write the logits [N, C] of the batch that was added last."""
         kept = self.slot >= 0
         self.z[self.slot[kept]] = logits.detach()[kept]
+
+    def gap(self, batch: Batch, logits: Tensor) -> Tensor | None:
+        """The mean of (z' - h(x'))^2 over what is replayed and its outputs; None where nothing is.
+
+        Of the logits [N, C] those of new examples come first: they are noted. Next come those of what is
+        replayed, whose z' are in the batch's extras.
+        """
+        n = len(self.slot)
+        self.note(logits[:n])
+        if "z" not in batch.extra:
+            return None
+        z = batch.extra["z"]
+        return nnf.mse_loss(logits[n : n + len(z)], z)
 
     def draw(self, n: int, rng: Generator) -> tuple[Batch, Tensor]:
         """n of the examples held and their logits [n, C]."""

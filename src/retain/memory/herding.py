@@ -9,6 +9,7 @@ import torch.nn.functional as nnf
 from torch import Generator, Tensor
 
 from retain.examples import Examples, Union
+from retain.memory.slots import pick
 from retain.types import Batch, Params, Problem
 
 CHUNK = 1000  # examples whose features are computed at a time
@@ -101,7 +102,5 @@ class Exemplars(NamedTuple):
 
     def draw(self, n: int, rng: Generator) -> Batch:
         """n of them, uniformly: without replacement as far as they go."""
-        held = len(self.y)
-        i = torch.randperm(held, generator=rng)[:n] if n <= held else torch.randint(held, (n,), generator=rng)
-        i = i.to(self.x.device)
+        i = pick(n, len(self.y), rng).to(self.x.device)
         return Batch(self.x[i], self.y[i], self.task[i])

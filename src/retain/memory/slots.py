@@ -44,11 +44,7 @@ class Slots(NamedTuple):
 
     def pick(self, n: int, rng: Generator) -> Tensor:
         """Which slots `draw` gives: [n]."""
-        if n <= self.filled:
-            i = torch.randperm(self.filled, generator=rng)[:n]
-        else:
-            i = torch.randint(self.filled, (n,), generator=rng)
-        return i.to(self.x.device)
+        return pick(n, self.filled, rng).to(self.x.device)
 
     def at(self, i: Tensor) -> Batch:
         """What lies in the slots i [n]."""
@@ -57,3 +53,10 @@ class Slots(NamedTuple):
     def all(self) -> Batch:
         """The filled slots, and no row that was never written."""
         return Batch(self.x[: self.filled], self.y[: self.filled], self.task[: self.filled])
+
+
+def pick(n: int, held: int, rng: Generator) -> Tensor:
+    """n of the numbers below `held`, uniformly: without replacement as far as they go."""
+    if n <= held:
+        return torch.randperm(held, generator=rng)[:n]
+    return torch.randint(held, (n,), generator=rng)

@@ -32,8 +32,7 @@ class AGEM(GradientMethod[State]):
 
     traits: ClassVar[Traits] = Traits(
         stores="examples", growth="with tasks", cost="one step and one gradient of a batch of memories",
-        fails_in=("class",),
-    )  # fmt: skip
+        fails_in=("class",), steps=2)  # fmt: skip
     paper: ClassVar[str] = "Chaudhry et al. 2019, arXiv:1812.00420"
 
     memory_per_task: int = 256  # examples kept of each task, drawn at its end

@@ -40,7 +40,7 @@ class BIR(GradientMethod[State]):
     """
 
     traits: ClassVar[Traits] = Traits(
-        stores="generator", cost="two steps and one of the feedback on twice the examples"
+        stores="generator", cost="two steps and one of the feedback on twice the examples", steps=4
     )
     paper: ClassVar[str] = "van de Ven, Siegelmann & Tolias 2020, Nature Communications 11:4069"
 

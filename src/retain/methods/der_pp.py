@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar, final
 
-import torch.nn.functional as nnf
 from torch import Generator, Tensor
 
 from retain.memory import Dark, mixed
@@ -24,7 +23,7 @@ class DERpp(GradientMethod[Dark | None]):
     """
 
     traits: ClassVar[Traits] = Traits(
-        stores="examples", cost="one step on three times the examples", boundaries=False
+        stores="examples", cost="one step on three times the examples", boundaries=False, steps=3
     )
     paper: ClassVar[str] = "Buzzega et al. 2020, arXiv:2004.07211 (DER++)"
 
@@ -42,10 +41,7 @@ class DERpp(GradientMethod[Dark | None]):
         self, problem: Problem, params: Params, state: Dark | None, batch: Batch, rng: Generator
     ) -> tuple[Batch, Dark | None]:
         """The batch, what counts by its logits alone, and what counts by its labels, end to end."""
-        memory = state
-        if memory is None:
-            z = params[problem.spec.names[0]].new_zeros(self.memory, problem.spec.classes)
-            memory = Dark.like(batch, z)
+        memory = state or Dark.empty(problem, params, batch, self.memory)
         parts, extra, k = [(batch, 1.0)], {}, self.replay_batch or len(batch.y)
         if memory.filled and self.alpha:
             old, z = memory.draw(k, rng)
@@ -61,12 +57,8 @@ class DERpp(GradientMethod[Dark | None]):
     ) -> Tensor:
         """The distillation added; the new examples' logits are noted, which no later hook sees."""
         assert state is not None
-        n = len(state.slot)
-        state.note(logits[:n])
-        if "z" not in batch.extra:
-            return loss
-        z = batch.extra["z"]
-        return loss + self.alpha * nnf.mse_loss(logits[n : n + len(z)], z)
+        gap = state.gap(batch, logits)
+        return loss if gap is None else loss + self.alpha * gap
 
     def examples_stored(self, state: Dark | None) -> int:
         """As many as the memory holds."""

@@ -31,7 +31,7 @@ class ERACE(GradientMethod[State]):
     """
 
     traits: ClassVar[Traits] = Traits(
-        stores="examples", cost="one step on twice the examples", boundaries=False
+        stores="examples", cost="one step on twice the examples", boundaries=False, steps=2
     )
     paper: ClassVar[str] = "Caccia et al. 2022, arXiv:2104.05025 (ER-ACE)"
 

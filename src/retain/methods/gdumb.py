@@ -35,7 +35,9 @@ class GDumb(Method[State]):
     """
 
     traits: ClassVar[Traits] = Traits(
-        stores="examples", cost="no step; at a task's end, epochs over the memory from the first weights"
+        stores="examples",
+        cost="no step; at a task's end, epochs over the memory from the first weights",
+        steps=0,
     )
     paper: ClassVar[str] = "Prabhu, Torr & Dokania 2020, GDumb, ECCV"
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any, ClassVar, Literal, NamedTuple, final
@@ -40,7 +41,10 @@ class GEM(GradientMethod[State]):
     """
 
     traits: ClassVar[Traits] = Traits(
-        stores="examples", growth="with tasks", cost="one step and one gradient of each task's memory"
+        stores="examples",
+        growth="with tasks",
+        cost="one step and one gradient of each task's memory",
+        steps=math.inf,
     )
     paper: ClassVar[str] = "Lopez-Paz & Ranzato 2017, arXiv:1706.08840"
 

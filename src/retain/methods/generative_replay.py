@@ -32,7 +32,7 @@ class GenerativeReplay(GradientMethod[Past]):
     """
 
     traits: ClassVar[Traits] = Traits(
-        stores="generator", cost="one step of solver and generator on twice the examples"
+        stores="generator", cost="one step of solver and generator on twice the examples", steps=4
     )
     paper: ClassVar[str] = (
         "Shin et al. 2017, arXiv:1705.08690; soft: van de Ven & Tolias 2018, arXiv:1809.10635"

@@ -38,6 +38,7 @@ class GSS(GradientMethod[State]):
         stores="examples",
         cost="one step on twice the examples, and one backward pass for scores",
         boundaries=False,
+        steps=2.3,
     )
     paper: ClassVar[str] = "Aljundi et al. 2019, arXiv:1903.08671"
 

@@ -12,7 +12,7 @@ from torch import Generator, Tensor
 from retain import tree
 from retain.memory import Exemplars, beside, class_means, herded
 from retain.method import GradientMethod, Traits, Update, check_numbers
-from retain.types import Batch, Params, Problem, Task
+from retain.types import Batch, Params, Problem, Task, weighted
 
 
 class State(NamedTuple):
@@ -40,7 +40,7 @@ class ICaRL(GradientMethod[State]):
     """
 
     traits: ClassVar[Traits] = Traits(
-        stores="examples", cost="one step and one forward pass of the old network"
+        stores="examples", cost="one step and one forward pass of the old network", steps=1.3
     )
     paper: ClassVar[str] = "Rebuffi et al. 2017, arXiv:1611.07725"
 
@@ -92,7 +92,7 @@ class ICaRL(GradientMethod[State]):
         each = nnf.binary_cross_entropy_with_logits(logits, target, reduction="none")
         allowed = problem.allowed(batch.task)
         losses = each.sum(1) if allowed is None else (each * allowed).sum(1)
-        return losses.mean() if batch.weight is None else batch.weight @ losses
+        return weighted(batch, losses)
 
     def end_task(
         self, problem: Problem, params: Params, state: State, task: Task, update: Update, rng: Generator

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import ClassVar, Literal, NamedTuple, final
 
@@ -28,7 +29,10 @@ class Joint(GradientMethod[State]):
     """
 
     traits: ClassVar[Traits] = Traits(
-        stores="examples", growth="with tasks", cost="one step; as many as all tasks so far have"
+        stores="examples",
+        growth="with tasks",
+        cost="one step; as many as all tasks so far have",
+        steps=math.inf,
     )
     paper: ClassVar[str] = "the upper bound: multi-task training, Caruana 1997"
     data: ClassVar[Literal["task", "all so far"]] = "all so far"

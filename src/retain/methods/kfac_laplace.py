@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, replace
 from typing import ClassVar, Literal, NamedTuple, final
 
@@ -39,6 +40,7 @@ class KFACLaplace(GradientMethod[State]):
         growth="with tasks",
         cost="one step and two products a layer for each task",
         fails_in=("class",),
+        steps=math.inf,
     )
     paper: ClassVar[str] = "Ritter, Botev & Barber 2018, arXiv:1805.07810"
 
@@ -59,7 +61,7 @@ class KFACLaplace(GradientMethod[State]):
         """Merged into one pair it is constant in time and memory."""
         if self.merge == "exact":
             return self.traits
-        return replace(self.traits, growth="constant", cost="one step and two products a layer")
+        return replace(self.traits, growth="constant", cost="one step and two products a layer", steps=1)
 
     def init(self, problem: Problem, params: Params, rng: Generator) -> tuple[Params, State]:
         """Nothing to guard yet."""

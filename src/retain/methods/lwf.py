@@ -10,7 +10,7 @@ from torch import Generator, Tensor
 
 from retain import tree
 from retain.method import GradientMethod, Traits, Update, check_numbers
-from retain.types import HIDDEN, Batch, Params, Problem, Task, cross_entropy, probabilities
+from retain.types import HIDDEN, Batch, Params, Problem, Task, cross_entropy, probabilities, weighted
 
 ANSWERS = "lwf"  # where the old network's logits travel in batch.extra
 
@@ -37,7 +37,7 @@ class LwF(GradientMethod[State]):
     """
 
     traits: ClassVar[Traits] = Traits(
-        cost="one step and a forward pass of the old network", fails_in=("class",)
+        cost="one step and a forward pass of the old network", fails_in=("class",), steps=1.3
     )
     paper: ClassVar[str] = "Li & Hoiem 2017, arXiv:1606.09282; weights: van de Ven et al. 2022"
 
@@ -76,7 +76,7 @@ class LwF(GradientMethod[State]):
             knew = None if in_play is None else in_play & state.known
             per_task.append(cross_entropy(new, probabilities(old, knew), in_play))
         losses = torch.stack(per_task).mean(0)
-        L_old = T**2 * (losses.mean() if batch.weight is None else batch.weight @ losses)
+        L_old = T**2 * weighted(batch, losses)
         if self.lam is not None:
             return loss + self.lam * L_old
         return loss / k + (1 - 1 / k) * L_old

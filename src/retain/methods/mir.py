@@ -37,6 +37,7 @@ class MIR(GradientMethod[State]):
         stores="examples",
         cost="one step on twice the examples, one on the new ones and two passes over the candidates",
         boundaries=False,
+        steps=3.7,
     )
     paper: ClassVar[str] = "Aljundi et al. 2019, arXiv:1908.04742 (ER-MIR)"
 

@@ -7,7 +7,7 @@ from typing import ClassVar, Literal, NamedTuple, final
 
 from torch import Generator, Tensor
 
-from retain.closed_form import Moments, below, features, gradient_step, mean_square, portions, width
+from retain.closed_form import Moments, below, features, gradient_step, portions, width
 from retain.method import Method, Traits, Update, check_choices
 from retain.types import Batch, Params, Problem, Task
 
@@ -29,7 +29,9 @@ class NCM(Method[State]):
     if `on` is first.
     """
 
-    traits: ClassVar[Traits] = Traits(stores="statistics", cost="one forward pass", boundaries=False)
+    traits: ClassVar[Traits] = Traits(
+        stores="statistics", cost="one forward pass", boundaries=False, steps=0.3, closed_form=True
+    )
     paper: ClassVar[str] = (
         "Mensink, Verbeek, Perronnin & Csurka 2013, Distance-based image classification, TPAMI"
     )
@@ -42,7 +44,8 @@ class NCM(Method[State]):
     @property
     def needs(self) -> Traits:
         """To know when the first task is over, where it is the one that the network learns."""
-        return replace(self.traits, boundaries=self.on == "first")
+        first = self.on == "first"
+        return replace(self.traits, boundaries=first, closed_form=not first)
 
     def init(self, problem: Problem, params: Params, rng: Generator) -> tuple[Params, State]:
         """Sums of nothing."""
@@ -57,10 +60,7 @@ class NCM(Method[State]):
             params, loss = gradient_step(problem, params, batch, update)
             return params, state, loss
         h = features(self.on, problem, params, batch.x)
-        loss = mean_square(h)
-        if loss.isfinite():
-            state.moments.add(h, batch.y)
-        return params, state, loss
+        return params, state, state.moments.take_in(h, batch.y)
 
     def end_task(
         self, problem: Problem, params: Params, state: State, task: Task, update: Update, rng: Generator

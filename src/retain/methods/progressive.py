@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import ClassVar, NamedTuple, final
 
@@ -13,7 +14,7 @@ from retain.inputs import plain
 from retain.method import Method, Traits, Update, check_numbers
 from retain.optim import Optim
 from retain.parts import buffers, by_task, head_of, laterals, one_task, run
-from retain.types import Batch, Params, Problem, Task, cross_entropy
+from retain.types import Batch, Params, Problem, Task, cross_entropy, weighted
 
 PREFIX = "lateral."
 
@@ -39,7 +40,10 @@ class Progressive(Method[State]):
     """
 
     traits: ClassVar[Traits] = Traits(
-        growth="with tasks", cost="one step and one pass through each older column", scenarios=("task",)
+        growth="with tasks",
+        cost="one step and one pass through each older column",
+        scenarios=("task",),
+        steps=math.inf,
     )
     paper: ClassVar[str] = "Rusu et al. 2016, arXiv:1606.04671"
 
@@ -83,7 +87,7 @@ class Progressive(Method[State]):
             raise ValueError(f"Progressive learns the task begun last, {state.tasks[-1]}")
         logits = run(problem, *_columns(params, state, len(state.tasks) - 1), batch.x, batch.task, True)
         losses = cross_entropy(logits, batch.y, problem.allowed(batch.task))
-        loss = losses.mean() if batch.weight is None else batch.weight @ losses
+        loss = weighted(batch, losses)
         grads = tree.gradients(loss, {n: p for n, p in params.items() if p.requires_grad})
         with torch.no_grad():
             params = update(params, grads)

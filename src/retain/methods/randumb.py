@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as nnf
 from torch import Generator, Tensor
 
-from retain.closed_form import Moments, lda, mean_square, normal, random_filters, scores, solved
+from retain.closed_form import Moments, lda, normal, random_filters, scores, solved
 from retain.method import Method, Traits, Update, check_choices, check_numbers
 from retain.types import Batch, Params, Problem
 
@@ -36,7 +36,11 @@ class RanDumb(Method[State]):
     """
 
     traits: ClassVar[Traits] = Traits(
-        stores="statistics", cost="one random embedding; one solve before a prediction", boundaries=False
+        stores="statistics",
+        cost="one random embedding; one solve before a prediction",
+        boundaries=False,
+        steps=0,
+        closed_form=True,
     )
     paper: ClassVar[str] = "Prabhu et al. 2024, arXiv:2402.08823"
 
@@ -82,11 +86,7 @@ class RanDumb(Method[State]):
         self, problem: Problem, params: Params, state: State, batch: Batch, update: Update, rng: Generator
     ) -> tuple[Params, State, Tensor]:
         """Add the batch to the sums."""
-        z = self.embed(state, batch.x)
-        loss = mean_square(z)
-        if loss.isfinite():
-            state.moments.add(z, batch.y)
-        return params, state, loss
+        return params, state, state.moments.take_in(self.embed(state, batch.x), batch.y)
 
     def predict(self, problem: Problem, params: Params, state: State, x: Tensor, task: Tensor) -> Tensor:
         """The discriminants."""

@@ -49,7 +49,11 @@ class RanPAC(Method[State]):
     """
 
     traits: ClassVar[Traits] = Traits(
-        stores="statistics", cost="one forward pass; one solve before a prediction", boundaries=False
+        stores="statistics",
+        cost="one forward pass; one solve before a prediction",
+        boundaries=False,
+        steps=0.3,
+        closed_form=True,
     )
     paper: ClassVar[str] = "McDonnell et al. 2023, RanPAC, arXiv:2307.02251"
 
@@ -65,7 +69,8 @@ class RanPAC(Method[State]):
     @property
     def needs(self) -> Traits:
         """To know when the first task is over, where it is the one that the network learns."""
-        return replace(self.traits, boundaries=self.on == "first")
+        first = self.on == "first"
+        return replace(self.traits, boundaries=first, closed_form=not first)
 
     def init(self, problem: Problem, params: Params, rng: Generator) -> tuple[Params, State]:
         """Sums of nothing, and P ~ N(0, 1 / D)."""

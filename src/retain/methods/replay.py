@@ -37,7 +37,7 @@ class Replay(GradientMethod[State]):
     """
 
     traits: ClassVar[Traits] = Traits(
-        stores="examples", cost="one step on twice the examples", boundaries=False
+        stores="examples", cost="one step on twice the examples", boundaries=False, steps=2
     )
     paper: ClassVar[str] = "Chaudhry et al. 2019, arXiv:1902.10486 (ER)"
 

@@ -30,7 +30,7 @@ class ReplayThroughFeedback(GradientMethod[Past]):
     """
 
     traits: ClassVar[Traits] = Traits(
-        stores="generator", cost="two steps and one of the feedback on twice the examples"
+        stores="generator", cost="two steps and one of the feedback on twice the examples", steps=4
     )
     paper: ClassVar[str] = "van de Ven & Tolias 2018, arXiv:1809.10635"
 

@@ -12,7 +12,6 @@ from retain.closed_form import (
     features,
     gradient_step,
     lda,
-    mean_square,
     portions,
     scores,
     solved,
@@ -42,7 +41,11 @@ class SLDA(Method[State]):
     """
 
     traits: ClassVar[Traits] = Traits(
-        stores="statistics", cost="one forward pass; one solve before a prediction", boundaries=False
+        stores="statistics",
+        cost="one forward pass; one solve before a prediction",
+        boundaries=False,
+        steps=0.3,
+        closed_form=True,
     )
     paper: ClassVar[str] = "Hayes & Kanan 2020, arXiv:1909.01520"
 
@@ -58,7 +61,8 @@ class SLDA(Method[State]):
     @property
     def needs(self) -> Traits:
         """To know when the first task is over, where it is the one that the network learns."""
-        return replace(self.traits, boundaries=self.on == "first")
+        first = self.on == "first"
+        return replace(self.traits, boundaries=first, closed_form=not first)
 
     def init(self, problem: Problem, params: Params, rng: Generator) -> tuple[Params, State]:
         """Sums of nothing."""
@@ -73,10 +77,7 @@ class SLDA(Method[State]):
             params, loss = gradient_step(problem, params, batch, update)
             return params, state, loss
         h = features(self.on, problem, params, batch.x)
-        loss = mean_square(h)
-        if loss.isfinite():
-            state.moments.add(h, batch.y)
-        return params, state, loss
+        return params, state, state.moments.take_in(h, batch.y)
 
     def end_task(
         self, problem: Problem, params: Params, state: State, task: Task, update: Update, rng: Generator

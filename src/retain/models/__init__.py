@@ -4,7 +4,7 @@ from retain.models.brain import Brain, Feedback, Internal
 from retain.models.classifiers import CNN, MLP, Init, initialise
 from retain.models.entries import drawn, skeleton, under
 from retain.models.gated import ConditionalVAE, gates_of
-from retain.models.past import Past, bound, distilled, weighted
+from retain.models.past import Past, bound, distilled
 from retain.models.vae import (
     VAE,
     Evidence,
@@ -20,5 +20,5 @@ from retain.models.vae import (
 __all__ = [
     "CNN", "MLP", "VAE", "Brain", "ConditionalVAE", "Evidence", "Feedback", "Init", "Internal", "Past",
     "bound", "conv_vae", "decoded", "distilled", "divergence", "drawn", "feedback_vae",
-    "gates_of", "initialise", "mlp", "mlp_decoder", "mlp_vae", "skeleton", "under", "weighted",
+    "gates_of", "initialise", "mlp", "mlp_decoder", "mlp_vae", "skeleton", "under",
 ]  # fmt: skip

@@ -10,9 +10,9 @@ from torch.func import functional_call
 
 from retain.models.entries import under
 from retain.models.gated import ConditionalVAE, Gates
-from retain.models.past import bound, weighted
+from retain.models.past import bound
 from retain.models.vae import Range, decoded, mlp
-from retain.types import Batch, Params, Problem, cross_entropy
+from retain.types import Batch, Params, Problem, cross_entropy, weighted
 
 
 class Internal(nn.Module):

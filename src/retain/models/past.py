@@ -11,7 +11,7 @@ from torch.func import functional_call
 from retain import tree
 from retain.memory import beside
 from retain.models.vae import VAE
-from retain.types import HIDDEN, Batch, Params, Problem, Task, cross_entropy, probabilities
+from retain.types import HIDDEN, Batch, Params, Problem, Task, cross_entropy, probabilities, weighted
 
 
 class Past(NamedTuple):
@@ -78,11 +78,6 @@ def distilled(
     allowed = problem.allowed(task)
     soft = temperature**2 * cross_entropy(logits / temperature, y, allowed)
     return loss + weight @ (soft - cross_entropy(logits, y, allowed))
-
-
-def weighted(batch: Batch, each: Tensor) -> Tensor:
-    """The sum of each example's value [N] as the batch weights it, or the mean."""
-    return each.mean() if batch.weight is None else batch.weight @ each
 
 
 def bound(vae: VAE, params: Params, batch: Batch, *given: Any) -> Tensor:
