@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import multiprocessing as mp
+import os
 import signal
 import threading
 import time
@@ -19,6 +20,8 @@ from retain.experiment import Experiment
 from retain.files import write_atomically
 from retain.result import Result
 from retain.run import Interrupted, Progress
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -48,7 +51,15 @@ class _Worker:
 def _start(events: Any, stopping: Any) -> None:
     _Worker.events, _Worker.stopping = events, stopping
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent hears Ctrl-C and asks all to stop
+    threading.Thread(target=_end_with_parent, daemon=True).start()
     logging.getLogger("retain").setLevel(logging.ERROR)  # and says once what there is to note of a method
+
+
+def _end_with_parent() -> None:
+    """A parent that was killed wants no more results: its runs can be gone on with from their checkpoints."""
+    if parent := mp.parent_process():
+        parent.join()
+        os._exit(1)
 
 
 def _work(job: Job, resume: bool) -> Result | Failure:
@@ -109,7 +120,8 @@ def run_all(
 ) -> list[Result | Failure]:
     """Run the jobs, `workers` at a time; what each gave, in their order.
 
-    A run that fails leaves the others going. Ctrl-C lets every run save where it is.
+    A run that fails leaves the others going. Ctrl-C lets every run save where it is; once more, and they
+    are killed at once. Workers end with this process, however it ends.
 
     Args:
         jobs: the runs; longest first keeps all workers busy to the end.
@@ -119,44 +131,59 @@ def run_all(
         finished: told of each result as it comes.
 
     Raises:
-        Interrupted: after Ctrl-C, when every run has saved.
+        Interrupted: after Ctrl-C, when every run has saved or was killed.
         ValueError: fewer than one worker.
     """
     if workers < 1:
         raise ValueError(f"workers must be >= 1, got {workers}")
-    jobs = list(jobs)
+    jobs, others = list(jobs), set(mp.active_children())
     context = mp.get_context("spawn")
-    events, stopping = context.Queue(), context.Event()
+    # A simple queue pickles at once what it is given, and leaves no thread for a worker's end to wait for.
+    events, stopping = context.SimpleQueue(), context.Event()
     listener = threading.Thread(target=_listen, args=(events, progress), daemon=True)
     listener.start()
     pool = ProcessPoolExecutor(workers, context, _start, (events, stopping))
     try:
         with _undisturbed():
             futures = {pool.submit(_work, job, resume): i for i, job in enumerate(jobs)}
-        return _collect(futures, jobs, stopping, finished)
+        found = _collect(futures, jobs, finished)
+    except KeyboardInterrupt:
+        stopping.set()
+        log.warning("retain: every run saves where it is and stops; Ctrl-C again stops them at once")
+        _wait_or_kill(pool, others)
+        raise Interrupted("stopped; every run has saved where it was") from None
+    except BaseException:
+        stopping.set()
+        raise
     finally:
         pool.shutdown(cancel_futures=True)
-        events.put(None)
-        listener.join()
-        events.close()
+    events.put(None)
+    listener.join()
+    return found
+
+
+def _wait_or_kill(pool: ProcessPoolExecutor, others: set[Any]) -> None:
+    """Until every run has saved; after Ctrl-C once more they are killed, but for `others`, not the pool's."""
+    try:
+        pool.shutdown(cancel_futures=True)
+    except KeyboardInterrupt:
+        with _undisturbed():
+            for worker in set(mp.active_children()) - others:
+                worker.kill()
+            pool.shutdown()
+        raise Interrupted("stopped at once; every run is kept as it last saved") from None
 
 
 def _collect(
-    futures: dict[Future[Result | Failure], int], jobs: list[Job], stopping: Any,
+    futures: dict[Future[Result | Failure], int], jobs: list[Job],
     finished: Callable[[Job, Result | Failure], None] | None,
 ) -> list[Result | Failure]:  # fmt: skip
     found: dict[int, Result | Failure] = {}
-    try:
-        for future in as_completed(futures):
-            i = futures[future]
-            found[i] = _outcome(future, jobs[i])
-            if finished:
-                finished(jobs[i], found[i])
-    except KeyboardInterrupt:
-        stopping.set()
-        for future in futures:
-            future.cancel()
-        raise Interrupted("stopped; every run has saved where it was") from None
+    for future in as_completed(futures):
+        i = futures[future]
+        found[i] = _outcome(future, jobs[i])
+        if finished:
+            finished(jobs[i], found[i])
     return [found[i] for i in range(len(jobs))]
 
 

@@ -25,7 +25,7 @@ class Progress(NamedTuple):
     tasks: int
     step: int  # done in this task
     steps: int
-    accuracy: list[float]  # on each task, as last measured
+    accuracy: list[float]  # on each task, as last measured before this step
     seconds: float  # since the run began
 
 
@@ -92,11 +92,13 @@ def run(
             for done, index in enumerate(indices, max(start, 0) + 1):
                 learner.observe(*data.batch(index), r.tasks_of(i, index))
                 r.record.steps += 1
+                if (
+                    progress
+                ):  # before this step's accuracy is measured: a task's first tells how the last one ended
+                    progress(Progress(i, len(stream), done, steps, r.record.curve[-1], r.clock.total))
                 if every and done % every == 0 and done < steps:
                     with r.clock.on("evaluate"):
                         r.record.point(evaluator, learner, i)
-                if progress:
-                    progress(Progress(i, len(stream), done, steps, r.record.curve[-1], r.clock.total))
                 r.save_now_and_then(i, done, stop)
         start = -1
         r.save(i, steps)

@@ -11,7 +11,8 @@ import pytest
 from rich.console import Console
 
 from retain.cli import progress
-from retain.cli.progress import Board, Lines, Seen, Silent, left
+from retain.cli.main import main
+from retain.cli.progress import Board, Lines, Seen, Silent, left, percents
 from retain.cli.stop import Stop
 from retain.compare import Failure, Job
 from retain.experiment import Experiment
@@ -94,3 +95,16 @@ def test_the_first_ctrl_c_asks_and_the_second_insists() -> None:
         assert stop()
         os.kill(os.getpid(), signal.SIGINT)
     assert signal.getsignal(signal.SIGINT) is before
+
+
+def test_short_tasks_are_told_as_they_ended(capfd: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    """Where the curve has a point every step, a line still shows the row of the matrix, not the next step's."""
+    args = "compare permuted --methods naive --samples 300 --test-samples 200 --hidden 20 --tasks 3 --lr 0.5"
+    assert main([*args.split(), "--iterations", "6", "--out", str(tmp_path)]) == 0
+    lines = capfd.readouterr().err.splitlines()
+    R = Result.load(tmp_path / "naive-0" / "result.json").accuracy
+    assert f"naive-0: begun: {percents(R[0])}" in lines
+    for task in (1, 2):
+        assert any(
+            line.startswith(f"naive-0: learned task {task} of 3: {percents(R[task])} (") for line in lines
+        )

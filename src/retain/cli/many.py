@@ -10,7 +10,7 @@ from pathlib import Path
 from retain.cli.errors import Stopped, WrongUse, one_line
 from retain.cli.folder import claim
 from retain.cli.progress import watcher
-from retain.cli.stop import resume_command
+from retain.cli.stop import deafen, resume_command
 from retain.compare import Failure, jobs_of, run_all
 from retain.experiment import Experiment
 from retain.result import Result
@@ -55,6 +55,7 @@ def run_many(
                 lambda job, outcome: watch.done(job.name, outcome),
             )  # fmt: skip
         except (Interrupted, KeyboardInterrupt) as e:
+            deafen()
             how = str(e) or "stopped at once"
             raise Stopped(f"{how}; go on with:\n  {resume_command(command, args, str(out))}") from None
     results = [o for o in outcomes if isinstance(o, Result)]

@@ -14,7 +14,7 @@ from retain.cli.names import about, method_class, positionals, stream_or_file, s
 from retain.cli.notes import notes
 from retain.cli.output import print_run
 from retain.cli.progress import watcher
-from retain.cli.stop import Stop, resume_command
+from retain.cli.stop import Stop, deafen, resume_command
 from retain.divergence import Diverged
 from retain.experiment import Experiment, Settings, from_plain, load_config
 from retain.methods import discover
@@ -140,6 +140,7 @@ def _run(experiment: Experiment, options: Options, args: list[str]) -> Result:
     except Diverged as e:
         raise Failed(str(e)) from e
     except (Interrupted, KeyboardInterrupt) as e:
+        deafen()
         how = str(e) or "stopped at once"
         if out is None:
             raise Stopped(f"{how}; nothing was saved, since there was no --out") from None

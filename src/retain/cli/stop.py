@@ -1,4 +1,4 @@
-"""Ctrl-C: the first asks the run to save and stop, the second stops at once."""
+"""Ctrl-C: the first asks the run to save and stop, the second stops at once; what comes then is not heard."""
 
 from __future__ import annotations
 
@@ -33,6 +33,11 @@ class Stop:
         if self.asked:
             raise KeyboardInterrupt
         self.asked = True
+
+
+def deafen() -> None:
+    """Ctrl-C is not heard any more: the process is about to say how to go on, and to end."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
 def resume_command(command: str, args: Sequence[str], out: str) -> str:

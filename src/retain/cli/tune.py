@@ -19,7 +19,7 @@ from retain.cli.folder import claim
 from retain.cli.names import method_class, positionals, stream_or_file
 from retain.cli.output import print_comparison
 from retain.cli.progress import watcher
-from retain.cli.stop import Stop, resume_command
+from retain.cli.stop import Stop, deafen, resume_command
 from retain.combine import describe
 from retain.compare import Failure, Job
 from retain.experiment import Experiment, Settings, from_plain, load_config
@@ -202,6 +202,7 @@ def _tune(plan: Plan, name: str, options: Options, args: list[str]) -> int:
         except NoOptuna as e:
             raise WrongUse(str(e)) from e
         except (Interrupted, KeyboardInterrupt):
+            deafen()
             again = resume_command("tune", args, str(out))
             raise Stopped(f"stopped; the trials that were done are kept. Go on with:\n  {again}") from None
         frozen = plan.with_values(best.values)
