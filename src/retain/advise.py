@@ -9,7 +9,7 @@ from __future__ import annotations
 import inspect
 import json
 import math
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from functools import cache
 from importlib.resources import files
 from typing import Any, Literal, get_args
@@ -21,12 +21,14 @@ from retain.learner import Learner
 from retain.method import Method, Stores
 from retain.methods import discover
 from retain.models import MLP
+from retain.optim import Optim
 from retain.reproduce import recipes
 from retain.streams import BUILDERS, Stream
 from retain.types import Scenario, Task
 
-IMAGE_BYTES = 3152  # an MNIST image as memories keep it: 784 float32, a label and a task number
+SIZES = ("memory", "memory_per_task")  # what says how many examples a method keeps
 FEWEST = 10  # images: one of each class
+BATCH = 128  # examples a step, as in Settings: some keep something for each of the last ones
 BOUNDS = {
     "naive": "the lower bound: it does nothing against forgetting",
     "joint": "the upper bound: it keeps all data and trains on all of it again",
@@ -221,9 +223,11 @@ def _what(stores: Stores) -> str:
 def _memory(name: str, scenario: Scenario, most: int) -> tuple[str, list[str]]:
     """What fits into so many bytes, in words, and what is lacking."""
     if discover()[name].traits.stores == "examples":
-        fit = most // IMAGE_BYTES
-        short = [f"{most:,} bytes are {fit} images, fewer than one a class"] if fit < FEWEST else []
-        return f"{fit:,} MNIST images fit", short
+        each, rest = example_bytes(name, scenario)
+        fit = max(0, most - rest) // each
+        beside = f" beside {rest:,} bytes of its own" if rest >= each else ""
+        short = [f"{most:,} bytes are {fit} images{beside}, fewer than one a class"] if fit < FEWEST else []
+        return f"{fit:,} MNIST images of {each:,} bytes fit{beside}", short
     one, two = measured_bytes(name, scenario)
     words = f"{two:,} bytes after two tasks" + (f", {two - one:,} a task more" if two > one else "")
     return words, [f"keeps {words}"] if two > most else []
@@ -235,22 +239,42 @@ def measured_bytes(name: str, scenario: Scenario) -> tuple[int, int]:
 
     The network is 784-256-256-10, the hyper-parameters are the method's own defaults.
     """
+    (one, _), (two, _) = _kept(discover()[name](), scenario)
+    return one, two
+
+
+@cache
+def example_bytes(name: str, scenario: Scenario) -> tuple[int, int]:
+    """What a method keeps for each MNIST image, and what it keeps beside them: measured in the same way.
+
+    An image is 784 float32, a label and a task number: 3152 bytes. Some keep more: its logits, a score.
+    """
+    kind: Any = discover()[name]
+    (size,) = [f.name for f in fields(kind) if f.name in SIZES]
+    (few, n), (many, m) = (_kept(kind(**{size: k}), scenario)[1] for k in (10, 20))
+    each = (many - few) // (m - n)
+    return each, few - n * each
+
+
+def _kept(method: Method[Any], scenario: Scenario) -> list[tuple[int, int]]:
+    """Bytes and examples that are kept after each of two tasks of noise, a batch each."""
     rng = torch.Generator().manual_seed(0)
-    labels = [torch.arange(20) % 5 + (5 * t if scenario != "domain" else 0) for t in range(2)]
-    sets = [Examples(torch.rand(20, 1, 28, 28, generator=rng), y) for y in labels]
+    labels = [torch.arange(BATCH) % 5 + (5 * t if scenario != "domain" else 0) for t in range(2)]
+    sets = [Examples(torch.rand(BATCH, 1, 28, 28, generator=rng), y) for y in labels]
     tasks = [Task(t, str(t), e, e, e, tuple(sorted(set(e.y.tolist())))) for t, e in enumerate(sets)]
     stream = Stream("noise", tuple(tasks), scenario, 10)
     before = torch.get_rng_state()
     torch.manual_seed(0)
     try:
-        learner = Learner(MLP((1, 28, 28), 10, (256, 256)), discover()[name](), seed=0, scenario=scenario)
+        slow = Optim(lr=1e-6)  # at which nothing diverges
+        learner = Learner(MLP((1, 28, 28), 10, (256, 256)), method, slow, seed=0, scenario=scenario)
         learner.follow(stream)
         sizes = []
         for task in stream:
             learner.begin_task(task, 1)
-            learner.observe(*task.train.batch(torch.arange(20)))
+            learner.observe(*task.train.batch(torch.arange(BATCH)))
             learner.end_task()
-            sizes.append(learner.state_bytes)
+            sizes.append((learner.state_bytes, method.examples_stored(learner.state)))
     finally:
         torch.set_rng_state(before)
-    return sizes[0], sizes[1]
+    return sizes

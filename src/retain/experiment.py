@@ -221,6 +221,10 @@ def method_from(data: object) -> Method[Any]:
     if isinstance(data, str):
         data = {"name": data}
     known = discover()
+    if isinstance(data, dict) and "name" not in data:
+        raise ValueError(
+            f'the table [method] lacks its name, such as name = "ewc"; there are {", ".join(known)}'
+        )
     if not isinstance(data, dict) or data.get("name") not in known:
         name = data.get("name") if isinstance(data, dict) else data
         raise ValueError(f"no method is called {name!r}; there are {', '.join(known)}")
@@ -264,10 +268,13 @@ def _stranger(kind: type[Any], key: str, names: list[str]) -> str:
 
 
 def _fit(hint: Any, value: Any, key: str) -> Any:
-    """The value as its type has it: lists become tuples and whole numbers floats, nothing else changes."""
+    """The value as its type has it: lists become tuples, whole numbers floats, and "none" None where None can be.
+
+    TOML has no null: "none" is what the command line takes for it.
+    """
     origin, args = typing.get_origin(hint), typing.get_args(hint)
     if origin in (typing.Union, types.UnionType):
-        if value is None and type(None) in args:
+        if type(None) in args and (value is None or (isinstance(value, str) and value.lower() == "none")):
             return None
         return _fit(next(a for a in args if a is not type(None)), value, key)
     if origin is Literal:

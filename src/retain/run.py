@@ -72,7 +72,7 @@ def run(
     )
     evaluator = Evaluator(stream, curve_samples)
     learner.follow(stream)
-    if note := caution(learner.method, stream.scenario):
+    if note := caution([learner.method], stream.scenario):
         logging.getLogger("retain").warning("retain: note: %s", note)
     learner.start(stream[0].train)
     first, start = r.load() if resume else (0, -1)

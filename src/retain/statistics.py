@@ -99,6 +99,11 @@ class Difference:
         """Whether a is above b by more than seeds explain, at 5% over all comparisons made."""
         return self.adjusted is not None and self.adjusted < 1 - LEVEL
 
+    @property
+    def unsure(self) -> bool:
+        """Whether the interval by itself lies above 0, and only the correction leaves it open."""
+        return not self.told_apart and self.interval.low is not None and self.interval.low > 0
+
 
 def difference(a: str, b: str, of_a: Values, of_b: Values) -> Difference:
     """Two methods compared on equal seeds.
@@ -193,16 +198,18 @@ def sentence(d: Difference) -> str:
     'EWC is above L2 by 2.3 points, 95% interval 1.8 to 2.9, 5 seeds'
     >>> sentence(Difference("EWC", "L2", Interval(0.004, -0.003, 0.011, 5), 0.2, 0.6))
     'EWC cannot be told apart from L2: above by 0.4 points, 95% interval −0.3 to 1.1, 5 seeds'
+
+    Where only the correction for many comparisons leaves it open, it says so, with p.
     """
     by = f"by {point(100 * d.interval.mean)} points, {span(d.interval)}"
     if d.told_apart or d.p is None:
         return f"{d.a} is above {d.b} {by}"
+    if d.unsure:
+        correction = f"p = {d.adjusted:.2g} after Holm's correction for {d.comparisons} comparisons"
+        return f"{d.a} is above {d.b} {by}, but not surely: {correction}; more seeds would tell"
     if abs(d.interval.mean) <= SAME and d.interval.half == 0:
         return f"{d.a} and {d.b} are the same to the last digit on all {d.interval.n} seeds"
-    text = f"{d.a} cannot be told apart from {d.b}: above {by}"
-    if d.interval.low is not None and d.interval.low > 0:
-        text += f" (alone it could be; among {d.comparisons} comparisons it cannot)"
-    return text
+    return f"{d.a} cannot be told apart from {d.b}: above {by}"
 
 
 Matrices = Mapping[str, Mapping[int, Sequence[Sequence[float]]]]  # by method and seed: R [T + 1, T]

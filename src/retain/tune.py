@@ -9,7 +9,9 @@ from __future__ import annotations
 
 import dataclasses
 import inspect
+import itertools
 import json
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -43,7 +45,7 @@ class Knob:
     """One hyper-parameter and where its value is looked for: from low to high, or among choices.
 
     Raises:
-        ValueError: an empty range, or a logarithmic one that reaches 0.
+        ValueError: an empty range, a logarithmic one that reaches 0, or choices that leave nothing to choose.
     """
 
     name: str
@@ -55,9 +57,12 @@ class Knob:
 
     def __post_init__(self) -> None:
         if self.choices:
+            if len(set(self.choices)) < max(2, len(self.choices)):
+                raise ValueError(f"{self.name}: give two or more choices, each once, got {self.choices}")
             return
         if self.low is None or self.high is None or not self.low < self.high:
-            raise ValueError(f"{self.name}: the range {self.low} to {self.high} is empty")
+            got = f"{self.low} and {self.high}"
+            raise ValueError(f"{self.name}: the range is empty: LOW must be below HIGH, got {got}")
         if self.log and self.low <= 0:
             raise ValueError(f"{self.name}: a logarithmic range begins above 0, got {self.low}")
 
@@ -84,8 +89,11 @@ class Plan:
     seed: int = 1000  # of the trials
 
     def __post_init__(self) -> None:
-        if not self.knobs or len({k.name for k in self.knobs}) < len(self.knobs):
-            raise ValueError("say what to tune, each once: --tune lam=1:1000:log")
+        if not self.knobs:
+            raise ValueError("say what to tune, such as --tune lam=1:1000:log")
+        names = [k.name for k in self.knobs]
+        if twice := [n for n in dict.fromkeys(names) if names.count(n) > 1]:
+            raise ValueError(f"{', '.join(twice)} is named twice: give it one range or one list of choices")
         own = list(vars(self.experiment.method))
         for k in self.knobs:
             if k.name not in own and k.name not in SETTINGS:
@@ -106,6 +114,28 @@ class Plan:
     @property
     def _name(self) -> str:
         return type(self.experiment.method).__name__
+
+    @property
+    def combinations(self) -> list[dict[str, Any]]:
+        """Every set of values, where there are choices alone and trials enough for each; else none."""
+        lists = [k.choices for k in self.knobs]
+        if not 0 < math.prod(map(len, lists)) <= self.trials:
+            return []
+        return [
+            dict(zip([k.name for k in self.knobs], values, strict=True))
+            for values in itertools.product(*lists)
+        ]
+
+    @property
+    def total(self) -> int:
+        """How many trials there will be: no combination of choices is run twice."""
+        return len(self.combinations) or self.trials
+
+    @property
+    def unseen(self) -> str:
+        """The tasks that no trial sees, in words."""
+        first, last = self.first + 1, self._tasks()
+        return f"task {last}" if first == last else f"tasks {first} to {last}"
 
     def _tasks(self) -> int:
         whole = self.experiment.build_stream()
@@ -205,6 +235,7 @@ class Tuning:
         """The next trial, or one that was begun and not ended; None: all are done.
 
         Which values it has depends on the plan and the scores so far, not on how often it was stopped.
+        Where trials are enough for every combination of choices, each is run once.
         """
         running = self.optuna.trial.TrialState.RUNNING
         for t in self.study.get_trials(deepcopy=False, states=[running]):
@@ -213,12 +244,28 @@ class Tuning:
             self.study.tell(
                 t.number, state=self.optuna.trial.TrialState.FAIL
             )  # stopped while it was asked for
+        if combinations := self.plan.combinations:
+            return self._combination(combinations)
         if len(self.done) >= self.plan.trials:
             return None
         seed = derive(self.plan.seed, "trial", len(self.done)) % 2**32
         self.study.sampler = self.optuna.samplers.TPESampler(seed=seed)
         asked = self.study.ask({k.name: self._distribution(k) for k in self.plan.knobs})
         return Trial(asked.number, dict(asked.params), 0.0)
+
+    def _combination(self, combinations: Sequence[Mapping[str, Any]]) -> Trial | None:
+        """The first that has no score yet."""
+        tried = [t.values for t in self.done]
+        values = next((c for c in combinations if c not in tried), None)
+        if values is None:
+            return None
+        made = self.optuna.trial.create_trial(
+            state=self.optuna.trial.TrialState.RUNNING,
+            params=dict(values),
+            distributions={k.name: self._distribution(k) for k in self.plan.knobs},
+        )
+        self.study.add_trial(made)
+        return Trial(len(self.study.get_trials(deepcopy=False)) - 1, values, 0.0)
 
     def tell(self, trial: Trial, score: float) -> None:
         """What it came to."""

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import pytest
 
+from retain import advise
+from retain.cli.advise import NO_FIGURES
 from retain.cli.main import main
 from retain.methods import discover
+from retain.reproduce import Outcome, recipes, to_json
 
 
 def said(capsys: pytest.CaptureFixture[str], line: str) -> str:
@@ -34,10 +37,34 @@ def test_why_names_every_method_once(capsys: pytest.CaptureFixture[str]) -> None
 def test_a_choice_is_explained(capsys: pytest.CaptureFixture[str]) -> None:
     out = said(capsys, "--task-known --store nothing --compute 1 --top 3")
     assert out.startswith("scenario task")
-    first = out.splitlines()[2]
-    assert first.startswith(" 1. ") and ("%" in first or "not reproduced here" in first)
+    first = next(line for line in out.splitlines() if line.startswith(" 1. "))
+    assert first.split()[1] in discover()
     out = said(capsys, "--no-new-classes --no-boundaries --memory-bytes 500000")
-    assert "scenario domain" in out and "158 MNIST images fit" in " ".join(out.split())
+    assert "scenario domain" in out and "158 MNIST images of 3,152 bytes fit" in " ".join(out.split())
+
+
+def test_without_a_table_it_says_that_there_are_no_figures(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(advise, "_packaged", lambda: {"rows": []})
+    out = said(capsys, "")
+    assert out.splitlines()[2] == NO_FIGURES and "reproduced here" not in out and "%" not in out
+
+
+def test_with_a_table_each_has_its_figure(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    row = next(r for r in recipes() if r.said.measure == "acc" and dict(r.run.config)["method"] != "naive")
+    method = row.run.config["method"]
+    name = method if isinstance(method, str) else method["name"]
+    measured = Outcome(row, {0: 90.0, 1: 92.0}, 7.0, ())
+    table = to_json([measured], 0, None)
+    monkeypatch.setattr(advise, "_packaged", lambda: table)
+    found = advise.figures()[name][0]
+    flags = {"class": "", "domain": "--no-new-classes", "task": "--task-known"}
+    out = said(capsys, flags[found.scenario])
+    assert NO_FIGURES not in out and "not reproduced here" in out
+    assert f"1. {name}" in out and f"on {found.stream} ({row.id}, 2 seeds, 7 s each)" in " ".join(out.split())
 
 
 def test_nothing_may_be_left(capsys: pytest.CaptureFixture[str]) -> None:

@@ -114,7 +114,7 @@ def test_flags_file_and_result_say_the_same(capsys: pytest.CaptureFixture[str], 
         "--scenario", "domain", "--reset-optimizer", "--out", tmp_path / "flags")  # fmt: skip
     (tmp_path / "e.toml").write_text(
         'stream = "split"\nmethod = {name = "ewc", lam = 3}\nsamples = 200\nhidden = [20, 10]\ntasks = 2\n'
-        'scenario = "domain"\nreset-optimizer = true\n'
+        'scenario = "domain"\nreset-optimizer = true\niterations = "none"\n'
     )
     ran(capsys, "run", tmp_path / "e.toml", "--out", tmp_path / "file")
     same(tmp_path / "flags" / "result.json", tmp_path / "file" / "result.json")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import os
 import signal
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -12,7 +13,7 @@ from rich.console import Console
 
 from retain.cli import progress
 from retain.cli.main import main
-from retain.cli.progress import Board, Lines, Seen, Silent, left, percents
+from retain.cli.progress import Board, Lines, Seen, Silent, left, percents, row
 from retain.cli.stop import Stop
 from retain.compare import Failure, Job
 from retain.experiment import Experiment
@@ -46,6 +47,30 @@ def test_off_a_terminal_a_task_is_a_line() -> None:
         "naive-0: done in 3.0 s: 50.0 80.0 %, ACC 65.0 % [1 of 2]",
         "ewc-0: failed: too large [2 of 2]",
     ]
+
+
+def test_many_tasks_are_told_by_their_mean_and_the_last() -> None:
+    """In a line of at most 100 columns; ten tasks are still told one by one."""
+    file = io.StringIO()
+    lines = Lines(Console(file=file), 2)
+    untrained = [0.1] * 20
+    for task in (0, 1, 2, 12, 19):
+        learned = [0.5 + i / 100 for i in range(task)]
+        lines.tell("icarl-0", Progress(task, 20, 1, 10, [*learned, *untrained[task:]], 11.5))
+    last = [0.5 + i / 100 for i in range(20)]
+    lines.done(
+        "icarl-0", replace(RESULT, tasks=[str(i) for i in range(20)], accuracy=[untrained] * 20 + [last])
+    )
+    assert (said := file.getvalue().splitlines()) == [
+        "icarl-0: begun: mean 10.0 %, last 3: 10.0 10.0 10.0 %",
+        "icarl-0: learned task 1 of 20: 50.0 % (11.5 s)",
+        "icarl-0: learned task 2 of 20: 50.0 51.0 % (11.5 s)",
+        "icarl-0: learned task 12 of 20: mean 55.5 %, last 3: 59.0 60.0 61.0 % (11.5 s)",
+        "icarl-0: learned task 19 of 20: mean 59.0 %, last 3: 66.0 67.0 68.0 % (11.5 s)",
+        "icarl-0: done in 3.0 s: last 3: 67.0 68.0 69.0 %, ACC 59.5 % [1 of 2]",
+    ]
+    assert max(map(len, said)) <= 100
+    assert row([0.5] * 10, 2) == percents([0.5] * 10)
 
 
 def test_on_a_terminal_a_run_is_a_row() -> None:

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from retain.cli import reproduce as cli
+from retain.cli.errors import WrongUse
 from retain.cli.main import main
 from retain.reproduce import load, recipes
 
@@ -68,7 +69,7 @@ def test_rows_are_run_judged_written_and_taken_up_again(
         ("tiny/ewc", False),
         ("tiny/above", True),
     ]
-    assert "retain: 4 runs; all take about" in err
+    assert "retain: 4 runs; in all less than a minute" in err
     assert err.index("tiny/ewc/0: begun") < err.index("tiny/naive/0: begun")  # longest first
     assert "2 of 3 rows inside their bands" in err and "(mark R): tiny/ewc" in err
     table = json.loads((out / "table.json").read_text())
@@ -78,7 +79,8 @@ def test_rows_are_run_judged_written_and_taken_up_again(
     assert "| EWC | 60 | R |" in (out / "table.md").read_text()
 
     assert main(args) == 2
-    assert "already holds a result: --resume goes on with it" in capfd.readouterr().err
+    err = capfd.readouterr().err
+    assert "already holds a result: --resume goes on with it" in err and err.count("\n") == 1
     changed = TINY.replace("lr = 0.05", "lr = 0.2")
     (tiny / "recipes" / "tiny.toml").write_text(changed)
     assert main([*args, "--resume"]) == 0
@@ -121,8 +123,20 @@ def test_rows_are_chosen_by_name_group_section_and_short(tiny: Path) -> None:
     assert ids("tiny") == ids(all=True) == ids(section=(3,)) == whole
     assert ids("tiny/above", "tiny/ewc") == ["tiny/ewc", "tiny/above"]
     assert ids(short=True) == ["tiny/naive"]
-    assert ids("tiny/ewc", short=True) == ["tiny/naive", "tiny/ewc"]
-    assert [row.said.seeds for row in cli.chosen(["tiny/ewc"], cli.What(short=True))] == [1, 3]
+    for briefly in (
+        cli.chosen(["tiny"], cli.What(short=True)),
+        cli.chosen([], cli.What(section=(3,), short=True)),
+    ):
+        assert [(row.id, row.said.seeds) for row in briefly] == [("tiny/naive", 1)]
+    assert ids(all=True, short=True) == ["tiny/naive"]
+    with pytest.raises(WrongUse, match="no short version of tiny/ewc; those that have one: --short alone"):
+        ids("tiny/naive", "tiny/ewc", short=True)
+
+
+def test_one_run_is_one_run(tiny: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    args = ["reproduce", "tiny/naive", "--short", "--workers", "1", "--out", str(tiny / "out")]
+    assert main(args) == 0
+    assert "retain: 1 run; in all less than a minute\n" in capfd.readouterr().err
 
 
 @pytest.mark.parametrize(
@@ -135,6 +149,9 @@ def test_rows_are_chosen_by_name_group_section_and_short(tiny: Path) -> None:
         (["--section", "x"], "--section must be whole numbers"),
         (["--all", "--seeds", "0"], "--seeds must be >= 1"),
         (["--all", "--workers", "0"], "--workers must be >= 1"),
+        (["--section", "7", "--short"], "no row of these sections has a short version"),
+        (["--seeds", "1", "gem-permutations"], "Rows come first: retain reproduce ROW ... [flags]"),
+        (["--short", "gem-permutations"], "what is 'gem-permutations' for? Rows come first"),
         (["--al"], "retain reproduce has no flag --al (did you mean '--all'?)"),
         (["--short", "--resume", "--force"], "give one of them"),
     ],

@@ -35,6 +35,7 @@ def test_from_trials_to_a_report(capfd: pytest.CaptureFixture[str], tmp_path: Pa
     frozen = tomllib.loads(told)
     assert 1 <= frozen["method"]["lam"] <= 100 and frozen.get("lr", 0.1) in (0.05, 0.1, 0.2)
     assert frozen["tasks"] == 3 and "seed" not in frozen
+    assert max(map(len, tune.HELP.splitlines())) <= 100
     assert main(["run", str(out / "frozen.toml"), "--quiet"]) == 0
     alone = json.loads(capfd.readouterr().out)
     assert main([*LINE.split(), "--out", str(out)]) == 2
@@ -58,9 +59,38 @@ def test_from_trials_to_a_report(capfd: pytest.CaptureFixture[str], tmp_path: Pa
     assert last["after_task"] == 2 and last["mean"] == pytest.approx(
         100 * sum(r["final"][2] for r in runs) / 2
     )
+    assert "EWC" in (out / "report" / "report.html").read_text()
     file = [*f"tune {out}/frozen.toml --tune lam=1:9 --first-tasks 2 --trials 1 --quiet".split(), "--out"]
     assert main([*file, str(tmp_path / "f")]) == 0
     assert tomllib.loads(capfd.readouterr().out)["samples"] == 100
+
+
+def test_what_counts_is_said_in_a_sentence(
+    capfd: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    line = (
+        f"tune permuted ewc --tune lam=1,2 --trials 9 --first-tasks 2 {SMALL} --report --seeds 2 --workers 1"
+    )
+    assert main([*line.split(), "--out", str(tmp_path)]) == 0
+    out, err = capfd.readouterr()
+    last = json.loads(out.splitlines()[-1])
+    said = f"EWC on task 3, which no trial has seen: {last['mean']:.1f} %, 95% interval "
+    assert f"retain: {said}" in err and f"retain: the report is {tmp_path}/report/report.html" in err
+    assert "retain: every combination is tried once: 2 trials" in err and "trial 2 of 2 (lam = 2)" in err
+    monkeypatch.setattr(sys.stdout, "isatty", lambda: True)
+    assert main([*line.split(), "--out", str(tmp_path), "--resume", "--quiet"]) == 0
+    out, err = capfd.readouterr()
+    assert said in out and "{" not in out and err == ""
+
+
+def test_when_every_trial_fails_the_last_reason_is_said(
+    capfd: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    line = f"tune permuted ewc --tune lam=1e9:1e10 --trials 2 --first-tasks 2 {SMALL} --quiet"
+    assert main([*line.split(), "--out", str(tmp_path)]) == 1
+    out, err = capfd.readouterr()
+    assert out == "" and err.startswith("retain: error: no trial has learned anything: widen the ranges")
+    assert "; the last that failed: the loss would become infinite at task 2" in err
 
 
 def test_ctrl_c_keeps_the_trials(tmp_path: Path) -> None:
@@ -86,10 +116,21 @@ def test_ctrl_c_keeps_the_trials(tmp_path: Path) -> None:
         ("", "name a stream and a method first"),
         ("permuted", "name a method after the stream"),
         ("permuted ewc gem --tune lam=1:2", "what is 'gem' for?"),
-        ("permuted ewc", "say what to tune, each once: --tune lam=1:1000:log"),
+        ("permuted ewc", "say what to tune, such as --tune lam=1:1000:log"),
         ("permuted ewc --tune", "--tune needs a value"),
         ("permuted ewc --tune lam", "must be NAME=LOW:HIGH"),
-        ("permuted ewc --tune margin=1:2", "NAME one of lam, labels"),
+        ("permuted ewc --tune =1:2", "must be NAME=LOW:HIGH"),
+        ("permuted ewc --tune margin=1:2", "EWC has no hyper-parameter 'margin'; it has lam, labels"),
+        ("permuted ewc --tune lamda=1:2", "no hyper-parameter 'lamda' (did you mean 'lam'?); it has lam"),
+        (
+            "permuted naive --tune lam=1:2",
+            "Naive has no hyper-parameter 'lam'; it has none; of the settings lr",
+        ),
+        ("permuted ewc --tune lam=1", "one value leaves nothing to choose: give it as --lam 1"),
+        ("permuted ewc --tune online=false", "give it as --no-online"),
+        ("permuted ewc --tune lam=1,1", "--tune lam: give two or more choices, each once"),
+        ("permuted ewc --tune lam=1:2 --tune lam=1:3", "lam is named twice"),
+        ("permuted ewc --tune lr=0.1:0.1", "--tune lr: the range is empty: LOW must be below HIGH"),
         ("permuted ewc --tune lam=1:2:lin", "a range is of numbers"),
         ("permuted ewc --tune labels=a:b", "a range is of numbers"),
         (
@@ -98,7 +139,7 @@ def test_ctrl_c_keeps_the_trials(tmp_path: Path) -> None:
         ),
         ("permuted ewc --tune online=yes", "--tune online must be true or false"),
         ("permuted ewc --tune lam=much:2", "--tune lam must be a number, got 'much'"),
-        ("permuted ewc --tune lam=5:2", "the range 5.0 to 2.0 is empty"),
+        ("permuted ewc --tune lam=5:2", "LOW must be below HIGH, got 5.0 and 2.0"),
         ("permuted ewc --tune lam=0:2:log", "begins above 0"),
         ("permuted ewc --tune samples=10:20", "samples cannot be tuned"),
         ("permuted ewc --tune lam=1:2 --first-tasks 10", "first_tasks must be below 10"),

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -47,6 +49,7 @@ def refused(capsys: pytest.CaptureFixture[str], *args: str | Path, code: int = 2
         ("run permuted naive --epochs 2 --iterations 9", "give epochs or iterations, not both"),
         ("run permuted naive --tasks 0", "tasks must be"),
         ("run split naive --per-task 3", "per_task must divide"),
+        ("run split replay --no-boundaries", "give --scenario domain or --scenario class"),
         ("run split naive --noise 0.5", "--noise 0.5 means nothing to the stream split"),
         ("run permuted naive --samples 10000000", "samples"),
         ("run permuted naive --folder /no/such/folder", "/no/such/folder"),
@@ -74,7 +77,8 @@ def refused(capsys: pytest.CaptureFixture[str], *args: str | Path, code: int = 2
         ("report", "name one folder"),
         ("report /no/such/folder", "/no/such/folder is not a folder"),
         ("list method", "no list of 'method' (did you mean 'methods'?)"),
-        ("list streams split", "what is 'split' for?"),
+        ("list streams splt", "no stream is called 'splt' (did you mean 'split'?)"),
+        ("run permuted EWC", "no method is called 'EWC' (did you mean 'ewc'?)"),
         ("list methods ewcc", "no method is called 'ewcc' (did you mean 'ewc'?)"),
     ],
 )
@@ -91,6 +95,8 @@ def test_is_told_in_one_line(capsys: pytest.CaptureFixture[str], line: str, comp
         ("a.toml", 'stream = "permutd"\nmethod = "ewc"', "no stream is called 'permutd'"),
         ("a.toml", 'stream = "permuted"\nmethod = "ewc"\nlamb = 3', "no setting 'lamb'"),
         ("a.toml", 'stream = "permuted"\nmethod = "ewc"\ntasks = "3"', "tasks must be"),
+        ("a.toml", 'stream = "permuted"\n[method]\nlam = 1', 'lacks its name, such as name = "ewc"'),
+        ("a.toml", 'stream = "permuted"\nepochs = "none"\nmethod = "ewc"', "epochs must be a whole number"),
         ("a.toml", 'stream = "permuted"\nmethod = {name = "ewc", lam = -1}', "EWC.lam must be"),
         ("result.json", "{", "result.json: "),
         ("result.json", "[]", "no configuration in it"),
@@ -110,6 +116,10 @@ def test_a_broken_file(
     [
         ('methods = ["naive"]', "stream must be one of"),
         ('stream = "split"\nmethods = "naive"', "methods must be a list"),
+        (
+            'stream = "split"\nmethod = {name = "ewc"}',
+            "a file for retain run, since it has a method; one for",
+        ),
         ('stream = "split"\nmethods = ["naive"]\nseed = 2', "seeds"),
         ('stream = "split"\nmethods = ["naive"]\n[ewc]\nlam = 2', "a table [ewc], but methods are naive"),
         ('stream = "split"\nmethods = ["ewc"]\n[ewc]\nlamb = 2', "EWC has no 'lamb'"),
@@ -122,6 +132,25 @@ def test_a_broken_file_of_compare(
 ) -> None:
     (tmp_path / "c.toml").write_text(text)
     assert complaint in refused(capsys, "compare", tmp_path / "c.toml")
+
+
+@pytest.mark.parametrize(
+    ("flags", "complaint"),
+    [
+        ("--methods naive,xdg --scenario class", "--methods xdg: XdG can be used in scenario task only"),
+        (
+            "--methods naive,ewc --scenario domain --no-boundaries",
+            "--methods ewc: EWC must be told where tasks",
+        ),
+        ("--methods replay,naive --no-boundaries", "give --scenario domain or --scenario class"),
+    ],
+)
+def test_a_comparison_that_one_method_cannot_join_does_not_begin(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, flags: str, complaint: str
+) -> None:
+    out = tmp_path / "out"
+    assert complaint in refused(capsys, "compare", "split", *flags.split(), *TINY, "--out", out)
+    assert not out.exists()
 
 
 def test_an_output_that_cannot_be_written(capsys: pytest.CaptureFixture[str]) -> None:
@@ -180,3 +209,11 @@ def test_a_fault_of_our_own_is_one_line_too(
     monkeypatch.setenv("RETAIN_TRACEBACK", "1")
     with pytest.raises(TypeError):
         main(["list", "methods"])
+
+
+def test_python_m_retain_is_the_same_command() -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "retain", "rum"], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 2
+    assert "no command is called 'rum' (did you mean 'run'?)" in done.stderr

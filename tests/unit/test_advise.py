@@ -10,18 +10,20 @@ import pytest
 from retain import advise as module
 from retain.advise import (
     FEWEST,
-    IMAGE_BYTES,
     Advice,
     Constraints,
     advise,
+    example_bytes,
     figures,
     measured_bytes,
 )
+from retain.experiment import Experiment, Settings
 from retain.methods import discover
 from retain.reproduce import recipes
 
 NONE: dict[str, Any] = {"rows": []}
 METHODS = discover()
+IMAGE = 4 * 784 + 8 + 8  # bytes: pixels, a label, a task number
 
 
 def found(table: dict[str, Any] = NONE, **given: Any) -> dict[str, Advice]:
@@ -125,12 +127,12 @@ def test_what_a_constraint_excludes() -> None:
 def test_bytes_are_counted(monkeypatch: pytest.MonkeyPatch) -> None:
     few = {name: METHODS[name] for name in ("ewc", "naive", "replay")}
     monkeypatch.setattr(module, "discover", lambda: few)
-    most = FEWEST * IMAGE_BYTES - 1
+    most = FEWEST * IMAGE - 1
     assert found(memory_bytes=most)["replay"].lacks == (
         f"{most:,} bytes are 9 images, fewer than one a class",
     )
-    enough = found(memory_bytes=100 * IMAGE_BYTES)["replay"]
-    assert not enough.lacks and "100 MNIST images fit" in enough.keeps
+    enough = found(memory_bytes=100 * IMAGE)["replay"]
+    assert not enough.lacks and "100 MNIST images of 3,152 bytes fit" in enough.keeps
     weights = 784 * 256 + 256 + 256 * 256 + 256 + 2560 + 10
     one, two = measured_bytes("ewc", "domain")
     assert one == two and 2 * 4 * weights <= two < 2 * 4 * weights + 1000  # W and m, a float32 each
@@ -138,6 +140,33 @@ def test_bytes_are_counted(monkeypatch: pytest.MonkeyPatch) -> None:
     assert small["ewc"].lacks == (f"keeps {two:,} bytes after two tasks",)
     assert not found(memory_bytes=two, new_classes=False)["ewc"].lacks
     assert measured_bytes("naive", "domain") == (0, 0)
+
+
+KEEPERS = [n for n, kind in METHODS.items() if kind.traits.stores == "examples" and n != "joint"]
+
+
+@pytest.mark.parametrize("name", KEEPERS)
+def test_an_example_takes_what_the_method_keeps_of_it(name: str) -> None:
+    more = {"der": 40, "der-pp": 40, "gss": 4, "gdumb": 16}  # logits; a score; the group and the age
+    assert example_bytes(name, "class")[0] == IMAGE + more.get(name, 0)
+
+
+@pytest.mark.parametrize("name", ["der-pp", "gss", "gdumb", "icarl", "gem"])
+def test_as_many_fit_as_a_run_keeps_in_so_many_bytes(name: str) -> None:
+    most = 1_400_000
+    each, rest = example_bytes(name, "class")
+    fit = (most - rest) // each
+    size = {"memory_per_task": fit // 2} if name == "gem" else {"memory": fit}
+    settings = Settings(scenario="class", tasks=2, samples=300, test_samples=20)
+    r = Experiment("split", METHODS[name](**size), settings).run()
+    assert r.examples_stored in (fit, fit - 1)
+    assert most - 2 * each < r.state_bytes <= most
+
+
+@pytest.mark.parametrize("scenario", ["task", "domain", "class"])
+def test_every_method_can_be_measured(scenario: Any) -> None:
+    told = {"task_known": scenario == "task", "new_classes": scenario == "class"}
+    assert len(found(memory_bytes=1_000_000, **told)) == len(METHODS)
 
 
 def test_figures_are_of_the_row_and_only_of_plain_accuracies(known: None) -> None:

@@ -76,10 +76,15 @@ def test_missing_files_say_where_to_get_them(tmp_path: Path, data: Any) -> None:
 
 
 def test_one_batch_file_that_is_missing_is_missing(tmp_path: Path) -> None:
+    """It is named, and it alone; where it lies in the folder itself does not help."""
     write(tmp_path, "cifar10")
-    (tmp_path / "cifar-10-batches-bin" / "data_batch_3.bin").unlink()
-    with pytest.raises(DataNotFound, match="data_batch_3"):
+    gone = tmp_path / "cifar-10-batches-bin" / "data_batch_3.bin"
+    gone.rename(tmp_path / "data_batch_3.bin")
+    with pytest.raises(ValueError, match=r"missing, where the rest of cifar10 is.*binary\.tar\.gz") as caught:
         load("cifar10", "train", tmp_path)
+    assert str(caught.value).startswith(f"{gone}: ") and str(caught.value).count(".bin") == 1
+    (tmp_path / "data_batch_3.bin").rename(gone)
+    assert len(load("cifar10", "train", tmp_path)[0]) == 500
 
 
 @both

@@ -38,3 +38,12 @@ def test_documented_schema_is_the_one_that_is_written() -> None:
     )  # fmt: skip
     rows = re.findall(r"^\| `(\w+)` \|", (ROOT / "docs/result-schema.md").read_text(encoding="utf-8"), re.M)
     assert sorted(rows) == sorted(result.to_json())
+
+
+def test_what_batchnorm_does_is_said_of_every_method_once() -> None:
+    from retain.methods import discover
+
+    page = (ROOT / "docs/your-own-model.md").read_text(encoding="utf-8")
+    table = page.partition("| methods | what BatchNorm")[2].partition("\n\n")[0]
+    named = [name for first in re.findall(r"^\| (\w[\w, -]*) \|", table, re.M) for name in first.split(", ")]
+    assert sorted(named) == sorted(discover())

@@ -201,6 +201,34 @@ def test_a_best_method_is_named_only_beyond_noise() -> None:
     ]
 
 
+def test_the_sentence_and_the_notes_of_a_page_agree() -> None:
+    """Both compare the best with every other, and with nothing else."""
+    best = last_rows("replay", 0.90, 0.91, 0.92)
+    far, below, near = (
+        last_rows(m, *accs)
+        for m, accs in (
+            ("naive", (0.10, 0.11, 0.12)),
+            ("ewc", (0.50, 0.55, 0.70)),
+            ("gem", (0.89, 0.93, 0.90)),
+        )
+    )
+    joint = last_rows("joint", 0.91, 0.91, 0.93)
+    page = [*best, *far, *below, *near, *joint]
+    assert (
+        "replay comes first with 91.0 %, above EWC but not surely, and cannot be told apart from GEM (3 seeds)"
+        in sentence(page)
+    )
+    said = caveats(page)
+    assert [s.split(":")[0] for s in said if "replay" in s] == [
+        "replay is above EWC by 32.7 points, 95% interval 9.2 to 56.1, 3 seeds, but not surely",
+        "replay cannot be told apart from GEM",
+    ]
+    assert "p = 0.054 after Holm's correction for 3 comparisons; more seeds would tell" in said[0]
+    assert not any("joint" in s and "told apart" in s for s in said)
+    four = [*best, *(r for m in ("ewc", "l2", "gem", "naive") for r in last_rows(m, 0.5, 0.55, 0.7))]
+    assert "above 4 others but not surely (3 seeds)" in sentence(four)
+
+
 def test_the_caveats_of_two_streams_say_which() -> None:
     pair = [matrix_run("naive", [[0.1], [0.9]]), matrix_run("ewc", [[0.1], [0.8]])]
     other = [replace(r, stream={"name": "split"}) for r in pair]

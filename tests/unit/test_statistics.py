@@ -198,9 +198,19 @@ def test_sentences_say_what_can_be_said() -> None:
     assert sentence(fixed) == "EWC is above L2 by 25.0 points, the same on all 2 seeds"
     uncorrected = Difference("EWC", "L2", Interval(0.01, 0.001, 0.019, 5), 0.03, 0.3, comparisons=10)
     assert sentence(uncorrected) == (
-        "EWC cannot be told apart from L2: above by 1.0 points, 95% interval 0.1 to 1.9, 5 seeds "
-        "(alone it could be; among 10 comparisons it cannot)"
+        "EWC is above L2 by 1.0 points, 95% interval 0.1 to 1.9, 5 seeds, but not surely: "
+        "p = 0.3 after Holm's correction for 10 comparisons; more seeds would tell"
     )
+
+
+def test_a_difference_is_sure_or_only_the_correction_leaves_it_open_or_it_cannot_be_told() -> None:
+    values = {"best": {0: 0.90, 1: 0.91, 2: 0.92}, "far": {0: 0.10, 1: 0.11, 2: 0.12}}
+    values |= {"near": {0: 0.89, 1: 0.93, 2: 0.90}, "below": {0: 0.50, 1: 0.55, 2: 0.70}}
+    found = {d.b: (d.told_apart, d.unsure) for d in compare(values, "best")}
+    assert found == {"far": (True, False), "near": (False, False), "below": (False, True)}
+    alone = difference("best", "below", values["best"], values["below"])
+    assert alone.told_apart and not alone.unsure
+    assert not difference("a", "b", {0: 0.9}, {0: 0.8}).unsure
 
 
 def test_doubts_name_what_is_suspicious() -> None:

@@ -150,6 +150,37 @@ def test_kinds_of_values(tmp_path: Path) -> None:
     assert t.best.number == 0  # of equal scores the first
 
 
+def test_choices_alone_are_each_tried_once(tmp_path: Path) -> None:
+    knobs = (Knob("lam", choices=(1.0, 10.0, 100.0)), Knob("online", choices=(True, False)))
+    p = Plan(Experiment("permuted", EWC(), SMALL), knobs, trials=9)
+    assert p.total == 6
+    for _ in range(4):
+        part = Tuning(p, tmp_path)
+        trial = part.ask()
+        assert trial is not None and part.ask() == trial  # stopped amid it, and gone on with
+        part.tell(trial, 0.5)
+    while trial := part.ask():
+        part.tell(trial, 0.5)
+    assert [t.values for t in part.done] == p.combinations
+    assert [t.number for t in part.done] == list(range(6))
+    assert dataclasses.replace(p, trials=5).combinations == []  # too few for all: they are proposed
+    assert dataclasses.replace(p, knobs=(*knobs, LR)).total == 9
+
+
+def test_fewer_trials_first_and_then_every_combination(tmp_path: Path) -> None:
+    p = Plan(Experiment("permuted", EWC(), SMALL), (Knob("lam", choices=(1.0, 10.0, 100.0)),), trials=2)
+    for trials in (2, 20):
+        t = Tuning(dataclasses.replace(p, trials=trials), tmp_path)
+        while trial := t.ask():
+            t.tell(trial, 0.5)
+    assert {d.values["lam"] for d in t.done} == {1.0, 10.0, 100.0} and len(t.done) <= 4
+
+
+@pytest.mark.parametrize(("first", "words"), [(1, "tasks 2 to 4"), (3, "task 4")])
+def test_tasks_that_no_trial_sees_in_words(first: int, words: str) -> None:
+    assert plan(first=first).unseen == words
+
+
 def test_nothing_learned_is_an_error(tmp_path: Path) -> None:
     t = Tuning(plan(trials=1), tmp_path)
     trial = t.ask()
@@ -172,7 +203,7 @@ def test_optuna_that_is_missing_is_named(tmp_path: Path, monkeypatch: pytest.Mon
         (lambda: plan(first=0), "must be >= 1"),
         (lambda: plan(trials=0), "must be >= 1"),
         (lambda: Plan(plan().experiment, ()), "say what to tune"),
-        (lambda: Plan(plan().experiment, (LAM, LAM)), "each once"),
+        (lambda: Plan(plan().experiment, (LAM, LAM)), "lam is named twice: give it one range"),
         (
             lambda: Plan(plan().experiment, (Knob("samples", 1, 9),)),
             "samples cannot be tuned; of EWC these can: lam",
@@ -181,9 +212,11 @@ def test_optuna_that_is_missing_is_named(tmp_path: Path, monkeypatch: pytest.Mon
         (lambda: Plan(plan().experiment, (Knob("lam", -1.0, 1.0),)), "EWC.lam must be"),
         (lambda: Plan(plan().experiment, (Knob("lr", choices=(0.1, 0.0)),)), "lr must be a number > 0"),
         (lambda: Plan(plan().experiment, (Knob("batch_size", 0, 9, whole=True),)), "batch_size must be >= 1"),
-        (lambda: Knob("lam", 3.0, 1.0), "lam: the range 3.0 to 1.0 is empty"),
+        (lambda: Knob("lam", 3.0, 1.0), "lam: the range is empty: LOW must be below HIGH, got 3.0 and 1.0"),
         (lambda: Knob("lam", 0.0, 1.0, log=True), "logarithmic range begins above 0"),
         (lambda: Knob("lam", float("nan"), 1.0), "is empty"),
+        (lambda: Knob("lam", choices=(1.0,)), "two or more choices, each once"),
+        (lambda: Knob("lam", choices=(1.0, 2.0, 1.0)), "two or more choices, each once"),
     ],
 )
 def test_plans_that_cannot_be(make: Any, complaint: str) -> None:

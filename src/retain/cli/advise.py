@@ -5,7 +5,7 @@ from __future__ import annotations
 import textwrap
 from dataclasses import dataclass
 
-from retain.advise import Advice, Constraints, advise
+from retain.advise import Advice, Constraints, advise, figures
 from retain.cli.errors import WrongUse
 from retain.cli.flags import Group, asks_for_help, help_of, parse
 from retain.cli.names import positionals
@@ -14,8 +14,8 @@ HELP = """\
 usage: retain advise [flags]
 
 Says which methods can be used under your constraints, best first, each with the figure that this
-package reproduced (`retain reproduce`), what it keeps and what a step costs; with --why, also what each
-of the others lacks.
+package reproduced (`retain reproduce`), what it keeps and what a step costs; with --why, also what
+each of the others lacks.
 
 examples:
   retain advise                                    class-incremental, anything goes
@@ -30,6 +30,9 @@ WORDS = {
     "domain": "scenario domain: the task is hidden when predicting, labels mean the same in every task",
     "class": "scenario class: the task is hidden when predicting, every task brings classes of its own",
 }
+NO_FIGURES = (
+    "No figures: this package has no reproduced table. The order is by what is kept and what it costs."
+)
 
 
 @dataclass(frozen=True)
@@ -55,20 +58,22 @@ def command(args: list[str]) -> int:
         raise WrongUse(f"what is {words[0]!r} for? retain advise takes flags; see retain advise --help")
     told = parse("retain advise", flags, groups)
     given, output = Constraints(**told["constraints"]), Output(**told["output"])
-    print("\n".join(lines(given, advise(given), output)))
+    print("\n".join(lines(given, advise(given), output, bool(figures()))))
     return 0
 
 
-def lines(given: Constraints, found: list[Advice], output: Output) -> list[str]:
-    """All that is said."""
+def lines(given: Constraints, found: list[Advice], output: Output, figured: bool) -> list[str]:
+    """All that is said; without `figured`, that there is no table of figures."""
     usable = [a for a in found if not a.lacks]
     out = [*textwrap.wrap(WORDS[given.scenario], WIDTH), ""]
+    if not figured:
+        out += [NO_FIGURES, ""]
     width = max(len(a.name) for a in found)
     if not usable:
         out += ["No method meets all of these; --why says what each lacks."]
     for place, a in enumerate(usable[: output.top], 1):
-        figure = str(a.figure) if a.figure else "not reproduced here"
-        out += _entry(f"{place:2}. {a.name:<{width}}  ", f"{figure}; keeps {a.keeps}; {a.cost}")
+        figure = f"{a.figure or 'not reproduced here'}; " if figured else ""
+        out += _entry(f"{place:2}. {a.name:<{width}}  ", f"{figure}keeps {a.keeps}; {a.cost}")
     if len(usable) > output.top:
         out += [f"    and {len(usable) - output.top} more: --top {len(usable)}"]
     others = [a for a in found if a.lacks]

@@ -27,8 +27,9 @@ usage: retain compare STREAM --methods NAME,NAME,... [flags]
 
 Runs every method with every seed, prints what became of them and writes DIR/report.html. A method's
 own hyper-parameters are flags with its name before them, such as --ewc.lam 100; with --methods,
---help shows them. A TOML file holds the same names: stream = "permuted", methods = ["naive", "ewc"],
-seeds = 3, any setting, and a table for each method that needs one, such as [ewc] lam = 100.
+--help shows them. A TOML file holds the same names: stream = "permuted",
+methods = ["naive", "ewc"], seeds = 3, any setting, and a table for each method that needs one, such
+as [ewc] lam = 100.
 
 examples:
   retain compare permuted --methods naive,ewc,gem,joint --tasks 3 --seeds 2
@@ -73,8 +74,7 @@ def command(args: list[str]) -> int:
 
 def _run(stream: str, experiments: list[tuple[str, Experiment]], options: Options, args: list[str]) -> int:
     out = Path(options.out or f"out/compare-{stream}-{datetime.now():%Y%m%d-%H%M%S}")
-    with notes(options.quiet):
-        _cautions(experiments)
+    _check(experiments, options.quiet)
     results, failures = run_many(experiments, out, options, "compare", args)
     if results:
         print_comparison(results, options.quiet)
@@ -85,11 +85,19 @@ def _run(stream: str, experiments: list[tuple[str, Experiment]], options: Option
     return FAILED if failures else 0
 
 
-def _cautions(experiments: list[tuple[str, Experiment]]) -> None:
-    """Say once of each method that it is known to fail in this scenario; the workers keep silent."""
-    scenario = experiments[0][1].build_stream().scenario
-    for method in {describe(e.method)["name"]: e.method for _, e in experiments}.values():
-        if said := caution(method, scenario):
+def _check(experiments: list[tuple[str, Experiment]], quiet: bool) -> None:
+    """Refuse what cannot start, before anything runs; note once what is known to fail: the workers keep silent."""
+    stream = experiments[0][1].build_stream()
+    of_each = {describe(e.method)["name"]: e for _, e in experiments}  # whichever its seed
+    for name, e in of_each.items():
+        learner = e.build_learner(stream)
+        try:
+            learner.follow(stream)
+            learner.start(stream[0].train)
+        except ValueError as why:
+            raise WrongUse(f"--methods {name}: {why}") from why
+    with notes(quiet):
+        if said := caution([e.method for e in of_each.values()], stream.scenario):
             note(said)
 
 
@@ -112,6 +120,11 @@ def _told(words: list[str]) -> Told:
     if isinstance(target, str):
         return Told(target, {}, {}, {})
     rest = load_config(target)
+    if "method" in rest:
+        raise WrongUse(
+            f"{target} is a file for retain run, since it has a method; one for compare has a list, such as "
+            'methods = ["naive", "ewc"], and a table for what is a method\'s own, such as [ewc] lam = 100'
+        )
     stream, methods, seeds = rest.pop("stream", None), rest.pop("methods", None), rest.pop("seeds", 1)
     if stream not in BUILDERS:
         raise WrongUse(f"{target}: stream must be one of {', '.join(BUILDERS)}, got {stream!r}")

@@ -30,11 +30,12 @@ from retain.result import Result
 HELP = """\
 usage: retain demo [flags]
 
-A network learns three tasks one after the other: MNIST as it is (A), and with its pixels in two other
-orders (B, C). Plain training forgets A. Then the same with methods that keep what was learned, and
-with all data at once. Beside it Hung-yi Lee's pair: digits under heavy noise, then the same digits
-clean. Prints a table for each and one sentence on what they show, and writes DIR/report.html.
-Results that DIR holds from an earlier demo are replaced, unless --resume is given."""
+A network learns three tasks one after the other: MNIST as it is (A), and with its pixels in two
+other orders (B, C). Plain training forgets A. Then the same with methods that keep what was
+learned, and with all data at once. Beside it Hung-yi Lee's pair: digits under heavy noise, then
+the same digits clean. Prints a table for each and one sentence on what they show, and writes
+DIR/report.html. Results that DIR holds from an earlier demo are replaced, unless --resume is
+given."""
 
 OUT = "out/demo"
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import textwrap
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,8 @@ from retain.cli.errors import WrongUse, close
 from retain.method import Method
 from retain.methods import discover
 from retain.streams import BUILDERS
+
+WIDTH = 100  # of what is printed where there is no terminal to ask
 
 
 def stream_or_file(word: str) -> str | Path:
@@ -28,7 +31,7 @@ def stream_or_file(word: str) -> str | Path:
             raise WrongUse(f"{word} {what}")
         return path
     raise WrongUse(
-        f"no stream is called {word!r}{close(word, BUILDERS)}; there are {', '.join(BUILDERS)}, "
+        f"no stream is called {word!r}{close(word.lower(), BUILDERS)}; there are {', '.join(BUILDERS)}, "
         "or name a .toml file or a result.json"
     )
 
@@ -41,7 +44,8 @@ def method_class(word: str) -> type[Method[Any]]:
     """
     known = discover()
     if word not in known:
-        raise WrongUse(f"no method is called {word!r}{close(word, known)}; there are {', '.join(known)}")
+        hint = close(word.lower(), known)
+        raise WrongUse(f"no method is called {word!r}{hint}; there are {', '.join(known)}")
     return known[word]
 
 
@@ -53,7 +57,8 @@ def positionals(args: list[str]) -> tuple[list[str], list[str]]:
 
 def about(kind: type[Any]) -> str:
     """A method's docstring with its paper."""
-    return f"{inspect.getdoc(kind) or ''}\n\nSource: {getattr(kind, 'paper', '')}"
+    source = beside("Source: ", getattr(kind, "paper", ""))
+    return f"{fitted(inspect.getdoc(kind) or '')}\n\n{source}"
 
 
 def first_line(thing: object) -> str:
@@ -64,4 +69,24 @@ def first_line(thing: object) -> str:
 
 def summary(things: Iterable[tuple[str, object]]) -> str:
     """Names with the first line of what each is."""
-    return "\n".join(f"  {name:<18} {first_line(thing)}" for name, thing in things)
+    found = dict(things)
+    width = max(map(len, found))
+    return "\n".join(beside(f"  {name:<{width}}  ", first_line(thing)) for name, thing in found.items())
+
+
+def fitted(text: str, indent: str = "") -> str:
+    """A text, indented; its paragraphs as they are where their lines are at most WIDTH, else anew."""
+
+    def paragraph(text: str) -> str:
+        as_it_is = textwrap.indent(text, indent)
+        return as_it_is if max(map(len, as_it_is.split("\n"))) <= WIDTH else beside(indent, text)
+
+    return "\n\n".join(map(paragraph, text.split("\n\n")))
+
+
+def beside(head: str, text: str) -> str:
+    """A text beside its head, in lines of at most WIDTH."""
+    return textwrap.fill(
+        text, WIDTH, initial_indent=head, subsequent_indent=" " * len(head),
+        break_long_words=False, break_on_hyphens=False,
+    )  # fmt: skip

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+import textwrap
 from collections.abc import Sequence
 
 from rich import box
@@ -17,6 +18,7 @@ from retain.report.table import caveats
 from retain.result import Result
 
 WIDTH = 110  # of tables where there is no terminal to ask
+READABLE = 100  # of sentences, at most
 
 
 def console(stderr: bool = False) -> Console:
@@ -65,11 +67,14 @@ def print_comparison(results: Sequence[Result], quiet: bool) -> None:
     if apart and quiet:
         return
     here = console(stderr=apart)
-    here.print(table(results, interval=True), Text(sentence(results)))
+    here.print(table(results, interval=True))
+    said = [sentence(results)]
     if len({r.seed for r in results}) > 1:
-        here.print(Text("In the table: mean ± half of the 95% interval over seeds (Student's t)."))
-    for said in caveats(results):
-        here.print(Text(f"note: {said}"))
+        said.append("In the table: mean ± half of the 95% interval over seeds (Student's t).")
+    said += [f"note: {text}" for text in caveats(results)]
+    for text in said:
+        indent = " " * len("note: ") if text.startswith("note: ") else ""
+        here.print(Text(textwrap.fill(text, min(READABLE, here.width), subsequent_indent=indent)))
 
 
 def matrix(r: Result) -> Table:

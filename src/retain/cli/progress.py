@@ -16,6 +16,9 @@ from retain.compare import Failure
 from retain.result import Result
 from retain.run import Progress
 
+FEW = 10  # tasks whose accuracies are all shown
+LAST = 3  # of more, those that are
+
 
 class Watcher(Protocol):
     """What is told of runs by name; a context that holds while they go."""
@@ -76,11 +79,10 @@ class Lines(Silent):
             return
         before = self.last.get(name)
         if before is None:
-            self.say(f"{name}: begun: {percents(p.accuracy)}")
+            self.say(f"{name}: begun: {row(p.accuracy)}")
         elif p.task > before.task:
-            self.say(
-                f"{name}: learned task {p.task} of {p.tasks}: {percents(p.accuracy)} ({p.seconds:.1f} s)"
-            )
+            now = row(p.accuracy, p.task)
+            self.say(f"{name}: learned task {p.task} of {p.tasks}: {now} ({p.seconds:.1f} s)")
         self.last[name] = p
 
     def done(self, name: str, outcome: Result | Failure) -> None:
@@ -138,7 +140,7 @@ class Board(Lines):
             p = s.now
             grid.add_row(
                 Text(name, style="bold"), f"task {p.task + 1}/{p.tasks}", f"step {p.step}/{p.steps}",
-                left(s, now), percents(p.accuracy),
+                left(s, now), row(p.accuracy, p.task + 1),
             )  # fmt: skip
         if self.runs > 1:
             grid.add_row(f"{len(self.ended)} of {self.runs} done", "", "", clock(now - self.began), "")
@@ -171,9 +173,24 @@ def percents(accuracy: Sequence[float]) -> str:
     return " ".join(f"{100 * a:.1f}" for a in accuracy) + " %"
 
 
+def row(accuracy: Sequence[float], begun: int | None = None) -> str:
+    """The accuracies on all tasks; of many, on those begun so far: their mean, and the last ones.
+
+    >>> row([0.9, 0.8, 0.1], 2), row([0.9, 0.7, 0.8, 0.8] + [0.1] * 10, 4)
+    ('90.0 80.0 10.0 %', 'mean 80.0 %, last 3: 70.0 80.0 80.0 %')
+    """
+    if len(accuracy) <= FEW:
+        return percents(accuracy)
+    seen = accuracy[:begun]
+    if len(seen) <= LAST:
+        return percents(seen)
+    return f"mean {100 * sum(seen) / len(seen):.1f} %, last {LAST}: {percents(seen[-LAST:])}"
+
+
 def ending(outcome: Result | Failure) -> str:
     """How a run ended, in a few words."""
     if isinstance(outcome, Failure):
         return f"failed: {' '.join(outcome.reason.split())}"
-    now = percents(outcome.accuracy[-1])
+    last = outcome.accuracy[-1]
+    now = percents(last) if len(last) <= FEW else f"last {LAST}: {percents(last[-LAST:])}"
     return f"done in {outcome.seconds.total:.1f} s: {now}, ACC {100 * outcome.acc:.1f} %"

@@ -7,6 +7,7 @@ import shlex
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 
 from rich import box
@@ -16,7 +17,7 @@ from rich.text import Text
 import retain.reproduce as published
 from retain.cli.errors import FAILED, WrongUse, close
 from retain.cli.flags import Group, asks_for_help, help_of, parse, show
-from retain.cli.folder import LEFT
+from retain.cli.folder import LEFT, claim
 from retain.cli.many import Options, name_failures, run_many
 from retain.cli.names import positionals
 from retain.cli.output import console
@@ -29,8 +30,9 @@ HELP = """\
 usage: retain reproduce [ROW ...] [flags]
 
 Runs published recipes with several seeds and prints what was published beside what comes out here,
-with its 95% interval and the band in which it must lie. retain list recipes shows every ROW; a row's
-name before the slash stands for all rows of its group. Runs that several rows share are run once.
+with its 95% interval and the band in which it must lie. retain list recipes shows every ROW; the
+part of its name before the slash stands for all rows of the group. Runs that several rows share are
+run once.
 Writes DIR/table.json, and DIR/table.md for the docs; each run's result lies in DIR/GROUP/RUN/SEED.
 Exit code 1: a run failed, or a row whose number was read in a source (mark S or T) lies outside.
 
@@ -43,11 +45,11 @@ examples:
 
 @dataclass(frozen=True)
 class What:
-    """Which rows; all that are named by any of these."""
+    """Which rows: those that are named, those of the sections, or all; short narrows them."""
 
     section: tuple[int, ...] | None = None  # those of these sections, such as 3 or 4,6
     all: bool = False  # every row
-    short: bool = False  # a subset that takes less than three minutes, some of it with one seed
+    short: bool = False  # only those in the subset of three minutes, with its seeds; alone: all of that
     seeds: int | None = None  # the seeds 0 to N - 1; none: as each recipe has it, mostly 3
 
 
@@ -69,6 +71,8 @@ def command(args: list[str]) -> int:
     if asks_for_help(flags):
         print("\n\n".join([HELP, help_of(groups)]))
         return 0
+    if late := _stray(flags, groups):
+        raise WrongUse(f"what is {late!r} for? Rows come first: retain reproduce ROW ... [flags]")
     given = parse("retain reproduce", flags, groups)
     what, options = What(**given["rows"]), Options(**given["output"])
     if what.seeds is not None and what.seeds < 1:
@@ -76,11 +80,11 @@ def command(args: list[str]) -> int:
     rows = chosen(words, what)
     out = Path(str(options.out))
     jobs = published.jobs(rows, what.seeds)
-    reused = _make_way(jobs, out) if options.resume else 0
+    folders = [] if options.force else [out / run.key / str(seed) for run, seed in jobs]
+    with claim(out, folders, options.resume, options.force):  # refuses before anything is said
+        reused = _make_way(jobs, out) if options.resume else 0
     if not options.quiet:
-        left = sum(run.seconds for run, _ in jobs) / options.workers / 60
-        already = f", {reused} of them done" if reused else ""
-        print(f"retain: {len(jobs)} runs{already}; all take about {left:.0f} minutes", file=sys.stderr)
+        print(f"retain: {_estimate(jobs, options.workers, reused)}", file=sys.stderr)
     experiments = [(f"{run.key}/{seed}", run.experiment(seed)) for run, seed in jobs]
     results, failures = run_many(experiments, out, options, "reproduce", args)
     found = _by_run(jobs, results, failures)
@@ -90,11 +94,35 @@ def command(args: list[str]) -> int:
     return FAILED if failures or any(o.misses for o in outcomes) else 0
 
 
+def _stray(flags: Sequence[str], groups: Sequence[Group]) -> str | None:
+    """The first word that is no flag and no flag's value."""
+    alone = {g.spelling(f.name) for g in groups for f in g.flags if f.hint is bool}
+    for before, word in pairwise(flags):
+        value = before.startswith("--") and before not in alone and "=" not in before
+        if not value and not word.startswith("-"):
+            return word
+    return None
+
+
+def _estimate(jobs: Sequence[tuple[Run, int]], workers: int, reused: int) -> str:
+    runs = "1 run" if len(jobs) == 1 else f"{len(jobs)} runs"
+    already = f", {reused} of them done" if reused else ""
+    minutes = round(sum(run.seconds for run, _ in jobs) / workers / 60)
+    about = (
+        "less than a minute"
+        if minutes < 1
+        else "about a minute"
+        if minutes == 1
+        else f"about {minutes} minutes"
+    )
+    return f"{runs}{already}; in all {about}"
+
+
 def chosen(words: Sequence[str], what: What) -> list[Row]:
     """The rows that are meant, in the order of the recipes.
 
     Raises:
-        WrongUse: none is named, or one that there is not.
+        WrongUse: none is named, or one that there is not; a short version that there is not.
     """
     rows = recipes()
     groups = {row.id.partition("/")[0] for row in rows}
@@ -107,18 +135,24 @@ def chosen(words: Sequence[str], what: What) -> list[Row]:
     for n in what.section or ():
         if n not in sections:
             raise WrongUse(f"--section must be among {', '.join(map(str, sections))}, got {n}")
-    wanted = {
-        row.id
-        for row in rows
-        if what.all
-        or row.id in words
-        or row.id.partition("/")[0] in words
-        or row.section in (what.section or ())
-    }
-    briefly = {row.id: row for row in published.short(rows)} if what.short else {}
-    found = [row if row.id in wanted else briefly[row.id] for row in rows if row.id in {*wanted, *briefly}]
+    every = what.all or (what.short and not words and not what.section)
+    found = [
+        row for row in rows
+        if every or {row.id, row.id.partition("/")[0]} & {*words} or row.section in (what.section or ())
+    ]  # fmt: skip
     if not found:
         raise WrongUse("say which rows: ROW ..., --section N, --short or --all; see retain list recipes")
+    return _briefly(found, words) if what.short else found
+
+
+def _briefly(rows: Sequence[Row], words: Sequence[str]) -> list[Row]:
+    """The short versions of those that have one."""
+    found = published.short(rows)
+    there = {name for row in found for name in (row.id, row.id.partition("/")[0])}
+    if lacking := [word for word in words if word not in there]:
+        raise WrongUse(f"no short version of {', '.join(lacking)}; those that have one: --short alone")
+    if not found:
+        raise WrongUse("no row of these sections has a short version; those that have one: --short alone")
     return found
 
 

@@ -13,7 +13,7 @@ from typing import Any
 
 from retain.cli import many
 from retain.cli.compare import seeds_of
-from retain.cli.errors import FAILED, Stopped, WrongUse
+from retain.cli.errors import FAILED, Failed, Stopped, WrongUse, close
 from retain.cli.flags import Group, asks_for_help, flags_of, help_of, parse, read, show
 from retain.cli.folder import claim
 from retain.cli.names import method_class, positionals, stream_or_file
@@ -25,30 +25,34 @@ from retain.compare import Failure, Job
 from retain.experiment import Experiment, Settings, from_plain, load_config
 from retain.method import Method
 from retain.methods import discover
+from retain.report import write_report
 from retain.result import Result
 from retain.run import Interrupted
-from retain.statistics import t_interval
+from retain.statistics import point, span, t_interval
 from retain.tune import SETTINGS, TRIALS, Knob, NoOptuna, Plan, Trial, Tuning, later, run_trial, to_toml
 
 HELP = """\
 usage: retain tune STREAM METHOD --tune NAME=LOW:HIGH[:log] ... [flags]
        retain tune FILE.toml --tune NAME=LOW:HIGH[:log] ... [flags]
 
-Chooses hyper-parameters honestly (Chaudhry et al. 2019, A-GEM): trials learn the first tasks only, with
-a seed that is never reported, and are scored on validation images held out of training; no test image
-is looked at. The best values are frozen: DIR/frozen.toml is for retain run, DIR/compare.toml for
-retain compare. With --report the frozen experiment is run with the seeds given; what counts are the
-tasks that no trial has seen. Trials are proposed by Optuna: pip install 'retain[tune]'.
+Chooses hyper-parameters honestly (Chaudhry et al. 2019, A-GEM): trials learn the first tasks only,
+with a seed that is never reported, and are scored on validation images held out of training; no
+test image is looked at. The best values are frozen: DIR/frozen.toml is for retain run,
+DIR/compare.toml for retain compare. With --report the frozen experiment is run with the seeds
+given, and DIR/report/report.html shows it; what counts are the tasks that no trial has seen.
+Trials are proposed by Optuna: pip install 'retain[tune]'. Where there are choices alone, no more
+than --trials combinations of them, each is tried once.
 
-  --tune NAME=LOW:HIGH        a number in this range; NAME is a hyper-parameter of the method, or one of
-                              SETTINGS
+  --tune NAME=LOW:HIGH        a number in this range; NAME is a hyper-parameter of the method, or
+                              one of SETTINGS
   --tune NAME=LOW:HIGH:log    the same on a logarithmic scale
   --tune NAME=A,B,C           one of these
 
 examples:
-  retain tune permuted ewc --tune lam=1:1000:log --tune lr=0.01:0.5:log --first-tasks 3 --out out/tune
-  retain tune split replay --scenario class --tune lr=0.01:0.3:log --tune replay-batch=32,128 --first-tasks 2
-  retain run out/tune/frozen.toml --seed 1""".replace("SETTINGS", ", ".join(SETTINGS[:7]) + ", ...")
+  retain tune permuted ewc --tune lam=1:1000:log --tune lr=0.01:0.5:log --out out/tune
+  retain tune permuted ewc --tune lam=1,10,100,1000 --first-tasks 2 --report
+  retain tune split replay --scenario class --tune replay-batch=32,128 --first-tasks 2
+  retain run out/tune/frozen.toml --seed 1""".replace("SETTINGS", ", ".join(SETTINGS[:6]) + ", ...")
 
 
 @dataclass(frozen=True)
@@ -158,26 +162,51 @@ def knob_of(word: str, kind: type[Any]) -> Knob:
     """
     name, _, values = word.partition("=")
     name = name.replace("-", "_")
+    if not name or not values:
+        raise WrongUse(f"--tune {word}: must be NAME=LOW:HIGH, NAME=LOW:HIGH:log or NAME=A,B,C")
     hints = {f.name: f.hint for k in (Settings, kind) for f in flags_of(k)}
-    if not values or name not in hints:
-        known = ", ".join([*(f.name for f in flags_of(kind)), *SETTINGS])
-        raise WrongUse(
-            f"--tune {word}: must be NAME=LOW:HIGH, NAME=LOW:HIGH:log or NAME=A,B,C; NAME one of {known}"
-        )
+    if name not in hints:
+        raise WrongUse(f"--tune {word}: {_stranger(name, kind)}")
     hint, told = hints[name], f"--tune {name}"
-    if ":" not in values:
-        return Knob(name, choices=tuple(_value(hint, v, told) for v in values.split(",")))
+    try:
+        if ":" in values:
+            return _range(name, hint, values, f"--tune {word}")
+        choices = tuple(_value(hint, v, told) for v in values.split(","))
+        if len(choices) == 1:
+            raise WrongUse(
+                f"--tune {word}: one value leaves nothing to choose: give it as {_flag(name, values)}"
+            )
+        return Knob(name, choices=choices)
+    except ValueError as e:
+        raise WrongUse(f"--tune {e}") from e
+
+
+def _stranger(name: str, kind: type[Any]) -> str:
+    """What to say of a name that neither the method nor the settings have."""
+    own = [f.name for f in flags_of(kind)]
+    hint = close(name, [*own, *SETTINGS])
+    has = f"it has {', '.join(own)}" if own else "it has none"
+    return (
+        f"{kind.__name__} has no hyper-parameter {name!r}{hint}; {has}; "
+        f"of the settings {', '.join(SETTINGS)} can be tuned"
+    )
+
+
+def _flag(name: str, value: str) -> str:
+    """How one value is given."""
+    flag = name.replace("_", "-")
+    return {"true": f"--{flag}", "false": f"--no-{flag}"}.get(value, f"--{flag} {value}")
+
+
+def _range(name: str, hint: Any, values: str, told: str) -> Knob:
     low, high, *log = values.split(":")
     inner = next((a for a in typing.get_args(hint) if a is not type(None)), hint)
     if inner not in (int, float) or log not in ([], ["log"]):
         raise WrongUse(
-            f"--tune {word}: a range is of numbers, LOW:HIGH or LOW:HIGH:log; else name the choices A,B,C"
+            f"{told}: a range is of numbers, LOW:HIGH or LOW:HIGH:log; else name the choices A,B,C"
         )
-    ends = read(inner, low, told), read(inner, high, told)
-    try:
-        return Knob(name, float(ends[0]), float(ends[1]), bool(log), whole=inner is int)
-    except ValueError as e:
-        raise WrongUse(f"--tune {e}") from e
+    bottom, top = (float(read(inner, end, f"--tune {name}")) for end in (low, high))
+    return Knob(name, bottom, top, bool(log), whole=inner is int)
 
 
 def _value(hint: Any, word: str, told: str) -> Any:
@@ -222,19 +251,29 @@ def _tune(plan: Plan, name: str, options: Options, args: list[str]) -> int:
 
 def _search(tuning: Tuning, options: Options) -> Trial:
     """Run the trials that are left; the best of all."""
-    plan = tuning.plan
-    left = plan.trials - len(tuning.done)
+    plan, reason = tuning.plan, ""
+    left = plan.total - len(tuning.done)
+    if plan.combinations and not options.quiet:
+        print(f"retain: every combination is tried once: {_count(plan.total, 'trial')}", file=sys.stderr)
     with Stop() as stop, watcher(max(left, 1), options.quiet) as watch:
         while trial := tuning.ask():
-            name = f"trial {trial.number + 1} of {plan.trials} ({_words(trial)})"
+            name = f"trial {trial.number + 1} of {plan.total} ({_words(trial)})"
             got = run_trial(plan, trial, lambda p, name=name: watch.tell(name, p), stop)  # type: ignore[misc]
             if isinstance(got, Result):
                 tuning.tell(trial, got.acc)
                 watch.done(name, got)
             else:
+                reason = f"; the last that failed: {got}"
                 tuning.tell(trial, 0.0)
                 watch.done(name, Failure(Job(name, plan.of_trial(trial.values), Path()), str(got)))
-    return tuning.best
+    try:
+        return tuning.best
+    except ValueError as e:
+        raise Failed(f"{e}{reason}") from e
+
+
+def _count(n: int, of: str) -> str:
+    return f"{n} {of}" if n == 1 else f"{n} {of}s"
 
 
 def _words(trial: Trial) -> str:
@@ -254,18 +293,30 @@ def _report(
         )
         for s in seeds
     ]
-    how = many.Options(str(out / "report"), options.workers, options.resume, options.force, options.quiet)
-    results, failures = many.run_many(runs, out / "report", how, "tune", args)
+    folder = out / "report"
+    how = many.Options(str(folder), options.workers, options.resume, options.force, options.quiet)
+    results, failures = many.run_many(runs, folder, how, "tune", args)
     if results:
         print_comparison(results, options.quiet)
-        found = t_interval([100 * later(r, plan) for r in results])
-        summary = {
-            "method": name,
-            "after_task": plan.first,
-            "mean": found.mean,
-            "low": found.low,
-            "high": found.high,
-        }
-        print(json.dumps({**summary, "seeds": [r.seed for r in results]}))
+        _print_later(results, plan, name, options.quiet)
+        write_report(results, folder / "report.html")
+        if not options.quiet:
+            print(f"retain: the report is {folder / 'report.html'}", file=sys.stderr)
     many.name_failures(failures)
     return FAILED if failures else 0
+
+
+def _print_later(results: Sequence[Result], plan: Plan, name: str, quiet: bool) -> None:
+    """What counts, the tasks that no trial has seen: a sentence for people, a line of JSON for programs."""
+    found = t_interval([later(r, plan) for r in results])
+    kind = type(plan.experiment.method).__name__
+    mean = f"{point(100 * found.mean)} %"
+    said = f"{kind} on {plan.unseen}, which no trial has seen: {mean}, {span(found)}"
+    if sys.stdout.isatty():
+        print(said)
+        return
+    ends = {k: None if v is None else 100 * v for k, v in (("low", found.low), ("high", found.high))}
+    summary = {"method": name, "after_task": plan.first, "mean": 100 * found.mean, **ends}
+    print(json.dumps({**summary, "seeds": [r.seed for r in results]}))
+    if not quiet:
+        print(f"retain: {said}", file=sys.stderr)

@@ -31,7 +31,9 @@ class EWC(GradientMethod[State]):
 
     With `online`, one penalty around the latest weights, F* = gamma F* + F_k (Schwarz et al. 2018,
     section 4). With `proximal`, the penalty is taken as a proximal step after the optimiser's, which
-    is stable for every lam; as a gradient, SGD diverges once lr * lam * max F > 2.
+    is stable for every lam; as a gradient, SGD diverges once lr * lam * max F > 2. The sum F grows with
+    the tasks: what fits a few stops late on many. The recipes take lam 15 to 30 as a gradient at lr 0.1
+    for 2 or 3 tasks, and for 10 tasks lam 43 with `proximal`, at lr 0.46.
     """
 
     traits: ClassVar[Traits] = Traits(stores="statistics", cost="one step and a pull", fails_in=("class",))
@@ -39,7 +41,9 @@ class EWC(GradientMethod[State]):
         "Kirkpatrick et al. 2017, arXiv:1612.00796; online: Schwarz et al. 2018, arXiv:1805.06370"
     )
 
-    lam: float = 10.0  # strength of the guard, >= 0
+    lam: float = (
+        10.0  # strength of the guard, >= 0; 15 to 30 suits 2 or 3 tasks at lr 0.1; for many add proximal
+    )
     labels: Labels = "exact"  # the Fisher's: expected exactly, sampled, true, or the model's choice
     examples: int | None = 2000  # of the task, drawn for the Fisher; none: all of them
     split: Literal["train", "validation"] = "train"  # which examples the Fisher is taken over

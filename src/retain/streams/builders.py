@@ -275,7 +275,10 @@ def _flow(made: list[Task], config: dict[str, Any]) -> tuple[Task, ...]:
     if not _real(blur) or not 0 <= blur < 1:
         raise ValueError(f"blur must be a share from 0 to below 1, got {blur!r}")
     if blur and config["scenario"] == "task":
-        raise ValueError("blur mixes tasks, so that none can be named: its scenario is domain or class")
+        raise ValueError(
+            "blur mixes tasks, so that none can be named, but the scenario is task: give --scenario domain or "
+            "--scenario class (class: split only)"
+        )
     return tuple(blurred(repeated(made, _count("repeats", config["repeats"]), seed), blur, seed))
 
 

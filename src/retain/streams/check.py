@@ -19,9 +19,11 @@ def check_task(task: Task, num_classes: int, like: Task) -> None:
         num_classes: outputs of the network.
         like: the stream's first task, whose shape and dtype all others must have.
     """
-    where = f"task {task.index} ({task.name!r})"
+    where = f"task {task.index + 1} ({task.name!r})"
     if task.index < 0:
-        raise ValueError(f"{where}: its index is hidden; a stream holds tasks that know their number")
+        raise ValueError(
+            f"task {task.name!r}: its index is hidden; a stream holds tasks that know their number"
+        )
     if task.test is None:
         raise ValueError(f"{where}: no test set; a stream's task needs one")
     if list(task.classes) != sorted(set(task.classes)):

@@ -48,16 +48,24 @@ def address(data: str) -> str:
 
 
 def find(data: str, split: str, folder: Path) -> list[Path] | None:
-    """The files of one half, all from FOLDER/cifar-... or from FOLDER itself; None where they are not.
+    """The files of one half, all from FOLDER/cifar-... or from FOLDER itself; None where there is none.
 
     Raises:
-        ValueError: there is only the version of pickled Python objects.
+        ValueError: some of the files are there and some are not, or there is only the version of
+            pickled Python objects.
     """
     layout = LAYOUTS[data]
-    for place in (folder / layout.folder, folder):
-        files = [place / name for name in layout.files[split]]
-        if all(f.is_file() for f in files):
+    places = [[place / name for name in layout.files[split]] for place in (folder / layout.folder, folder)]
+    missing = [[f for f in files if not f.is_file()] for files in places]
+    for files, lacks in zip(places, missing, strict=True):
+        if not lacks:
             return files
+    for files, lacks in zip(places, missing, strict=True):
+        if len(lacks) < len(files):
+            raise ValueError(
+                f"{', '.join(map(str, lacks))}: missing, where the rest of {data} is; unpack "
+                f"{address(data)} again"
+            )
     other = [folder / layout.pickled[0], folder / layout.pickled[1]]
     if other[0].is_dir() or other[1].is_file():
         raise ValueError(

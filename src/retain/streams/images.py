@@ -90,7 +90,7 @@ class Images:
         # One held-out set for all tasks that share a pool: an image that one task validates on,
         # arranged in its way, is not trained on by another.
         held = generator(self.seed, "validation", *([] if whole else only))
-        kept, out = hold_out(len(pool), self.validation, held, f"task {index} ({name!r})")
+        kept, out = hold_out(len(pool), self.validation, held, f"task {index + 1} ({name!r})")
         train = self._draw("samples", pool[kept], self.samples, index)
         test = self._draw("test_samples", _pool(self.test[1], only), self.test_samples, index)
         y = self.train[1], self.test[1]
@@ -123,7 +123,7 @@ class Images:
             return pool
         if wanted > len(pool):
             raise ValueError(
-                f"task {index}: {what} must be at most {len(pool)}, which is all there are; got {wanted}"
+                f"task {index + 1}: {what} must be at most {len(pool)}, which is all there are; got {wanted}"
             )
         order = torch.randperm(len(pool), generator=generator(self.seed, what, index))
         return pool[order[:wanted]].sort().values

@@ -26,7 +26,7 @@ class SizedDataset(Protocol):
 
 def examples_of(arrays: Sequence[Array], task: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """The four arrays of a task as CPU tensors: x uint8 or float, y int64."""
-    where = f"task {task}"
+    where = f"task {task + 1}"
     if len(arrays) != 4:
         raise ValueError(f"{where}: {len(arrays)} arrays; it needs (x_train, y_train, x_test, y_test)")
     x_train, y_train, x_test, y_test = arrays
@@ -77,7 +77,7 @@ def _tensor(values: Array, what: str) -> Tensor:
 
 def read_dataset(dataset: SizedDataset, task: int, split: str) -> tuple[Tensor, Tensor]:
     """All of a dataset as x [N, ...] and y [N]."""
-    where = f"task {task}: {split}"
+    where = f"task {task + 1}: {split}"
     xs, ys = [], []
     for i in range(len(dataset)):
         item = dataset[i]
@@ -110,7 +110,7 @@ def tasks_of(
     for t, (x_train, y_train, x_test, y_test) in enumerate(sets):
         train, held = Examples(x_train, y_train), None
         if validation:
-            kept, out = hold_out(len(y_train), validation, generator(seed, "validation", t), f"task {t}")
+            kept, out = hold_out(len(y_train), validation, generator(seed, "validation", t), f"task {t + 1}")
             train, held = train.subset(kept), train.subset(out)
         classes = tuple(np.unique(torch.cat([y_train, y_test]).numpy()).tolist())
         tasks.append(Task(t, names[t], train, Examples(x_test, y_test), held, classes))

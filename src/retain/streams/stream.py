@@ -44,7 +44,10 @@ class Stream(Sequence[Task]):
                 f"got {self.scenario!r} and {self.classes!r}"
             )
         if not self.boundaries and self.scenario == "task":
-            raise ValueError("a stream without boundaries hides its tasks: its scenario is domain or class")
+            raise ValueError(
+                "without boundaries the task is hidden, but the scenario is task: give --scenario domain or "
+                "--scenario class (class: split only)"
+            )
         if len({t.index for t in self.tasks}) < len(self.tasks):
             raise ValueError(f"stream {self.name!r}: two tasks have the same index; each needs its own")
         try:
