@@ -97,7 +97,8 @@ class Figure:
     def __str__(self) -> str:
         count = "1 seed" if self.seeds == 1 else f"{self.seeds} seeds"
         plain = "" if self.plain is None else f", where plain training has {self.plain:.1f}"
-        return f"{self.value} % on {self.stream}{plain} ({self.id}, {count}, {self.seconds:.0f} s each)"
+        whole = f"{self.value} % on {self.stream}{plain}"
+        return f"{whole} ({self.title}: {self.id}, {count}, {self.seconds:.0f} s each)"
 
 
 @dataclass(frozen=True)

@@ -64,7 +64,7 @@ def test_with_a_table_each_has_its_figure(
     flags = {"class": "", "domain": "--no-new-classes", "task": "--task-known"}
     out = said(capsys, flags[found.scenario])
     assert NO_FIGURES not in out and "not reproduced here" in out
-    assert f"1. {name}" in out and f"on {found.stream} ({row.id}, 2 seeds, 7 s each)" in " ".join(out.split())
+    assert f"1. {name}" in out and f"on {found.stream} ({row.said.title}: {row.id}, 2 seeds" in " ".join(out.split())
 
 
 def test_nothing_may_be_left(capsys: pytest.CaptureFixture[str]) -> None:

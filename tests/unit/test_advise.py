@@ -179,7 +179,7 @@ def test_figures_are_of_the_row_and_only_of_plain_accuracies(known: None) -> Non
     }  # fmt: skip
     got = figures(table)
     assert list(got) == ["replay"] and [f.id for f in got["replay"]] == ["a/er", "a/perm"]
-    assert str(got["replay"][0]) == "90.0 \u00b1 1.0 % on split (a/er, 2 seeds, 7 s each)"
+    assert str(got["replay"][0]) == "90.0 \u00b1 1.0 % on split (a/er: a/er, 2 seeds, 7 s each)"
     assert got["replay"][1].scenario == "domain"  # permuted's own
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 from dataclasses import replace
+from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
@@ -234,3 +235,19 @@ def test_the_table_is_json_and_a_page() -> None:
 
 def test_the_commit_is_that_of_a_checkout_in_which_the_folder_lies(tmp_path: Path) -> None:
     assert reproduce.commit_of(tmp_path) is None
+
+
+def test_the_committed_table_is_that_of_these_recipes_and_of_the_page() -> None:
+    """What `advise`, `list methods` and the pages quote: all rows, run as the recipes are today."""
+    table = json.loads((files("retain") / "recipes" / "reproduced.json").read_text("utf-8"))
+    assert [r["id"] for r in table["rows"]] == [row.id for row in recipes()]
+    for r, row in zip(table["rows"], recipes(), strict=True):
+        assert [run["config"] for run in r["runs"]] == [dict(run.config) for run in row.runs], row.id
+        assert len(r["values"]) == row.said.seeds and not r["missing"], row.id
+        if row.said.band:
+            low, high = row.said.band
+            assert r["inside"] is (low <= r["mean"] <= high), row.id
+            assert r["inside"] or row.said.mark == "R", row.id
+    assert len(table["commit"]) == 40  # of a checkout in which nothing was changed
+    page = Path(__file__).parents[2] / "docs" / "reproduction.md"
+    assert page.read_text("utf-8") == to_markdown(table)
