@@ -11,12 +11,13 @@ import inspect
 from pathlib import Path
 from typing import Any
 
-from retain.advise import figures
+from retain.advise import figures, reproduced
 from retain.cli.flags import flags_of, show
 from retain.cli.names import first_line
 from retain.cli.traits import facts, letters, short_paper
 from retain.method import Method
 from retain.methods import discover
+from retain.reproduce import ours, published
 
 PAGES = Path(__file__).parent / "methods"
 WRITTEN = "<!-- Written by docs/build_methods.py: change the method's docstring instead. -->"
@@ -59,11 +60,25 @@ def page(name: str, kind: type[Method[Any]]) -> str:
             *table(head, rows),
             "",
         ]
-    else:
+    others = _other_rows(name, {f.id for f in found})
+    if others:
+        head = ("row", "what", "published", "here", "again")
+        lines += ["What else was measured of it: percent, or points.", "", *table(head, others), ""]
+    if not rows and not others:
         lines += ["No published value of it is reproduced here.", ""]
     scenario = [s for s in kind.traits.scenarios if s not in kind.traits.fails_in][-1]
     lines += ["## To run it", "", "```bash", f"retain run split {name} --scenario {scenario}", "```"]
     return "\n".join(lines) + "\n"
+
+
+def _other_rows(name: str, known: set[str]) -> list[tuple[str, ...]]:
+    """Rows of the reproduced table that are no accuracy over all tasks."""
+    found = []
+    for r in reproduced()["rows"]:
+        said = r["runs"][0]["config"]["method"]
+        if r["id"] not in known and name == (said if isinstance(said, str) else said["name"]):
+            found.append((r["title"], r["group"], published(r), ours(r), f"`retain reproduce {r['id']}`"))
+    return found
 
 
 def index() -> str:

@@ -9,7 +9,8 @@ from __future__ import annotations
 import inspect
 import json
 import math
-from dataclasses import dataclass, fields, replace
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields, replace
 from functools import cache
 from importlib.resources import files
 from typing import Any, Literal, get_args
@@ -17,6 +18,7 @@ from typing import Any, Literal, get_args
 import torch
 
 from retain.examples import Examples
+from retain.experiment import method_from
 from retain.learner import Learner
 from retain.method import Method, Stores
 from retain.methods import discover
@@ -27,7 +29,8 @@ from retain.streams import BUILDERS, Stream
 from retain.types import Scenario, Task
 
 SIZES = ("memory", "memory_per_task")  # what says how many examples a method keeps
-FEWEST = 10  # images: one of each class
+CLASSES = 10  # of the streams that figures are of
+FEWEST = CLASSES  # images: one of each class
 BATCH = 128  # examples a step, as in Settings: some keep something for each of the last ones
 BOUNDS = {
     "naive": "the lower bound: it does nothing against forgetting",
@@ -82,6 +85,8 @@ class Figure:
     half: float | None  # of the 95% interval; None: one seed
     seeds: int
     seconds: float  # of one seed
+    method: Mapping[str, Any] = field(default_factory=dict)  # its name and hyper-parameters
+    tasks: int = 1  # of the stream
     plain: float | None = None  # what plain training reaches: in the same group, else on the same stream
 
     @property
@@ -107,7 +112,7 @@ class Advice:
 
     name: str
     lacks: tuple[str, ...]  # why it cannot be used; empty: it can
-    figure: Figure | None  # in this scenario
+    figure: Figure | None  # the best that was measured under these constraints
     keeps: str
     cost: str
 
@@ -118,7 +123,7 @@ def figures(table: dict[str, Any] | None = None) -> dict[str, list[Figure]]:
     Args:
         table: the content of a table.json of `retain reproduce`; None: the package's own, if it has one.
     """
-    table = _packaged() if table is None else table
+    table = reproduced() if table is None else table
     measured = {row.id: row for row in recipes()}
     found: dict[str, list[Figure]] = {}
     for r in table["rows"]:
@@ -126,23 +131,18 @@ def figures(table: dict[str, Any] | None = None) -> dict[str, list[Figure]]:
         if row is None or row.said.measure != "acc" or row.minus is not None or r["mean"] is None:
             continue
         config = r["runs"][0]["config"]
-        method = config["method"]
-        name = method if isinstance(method, str) else method["name"]
+        said = config["method"]
+        method = {"name": said} if isinstance(said, str) else said
         half = None if r["low"] is None else (r["high"] - r["low"]) / 2
-        stream, scenario = config["stream"], config.get("scenario") or _scenario(config["stream"])
-        found.setdefault(name, []).append(
+        stream, scenario = config["stream"], config.get("scenario")
+        scenario = scenario or _default(stream, "scenario", "domain")
+        tasks = config.get("tasks") or _default(stream, "tasks", 1)
+        found.setdefault(method["name"], []).append(
             Figure(
-                r["id"],
-                r["title"],
-                r["group"],
-                stream,
-                scenario,
-                r["mean"],
-                half,
-                len(r["values"]),
-                r["seconds"],
+                r["id"], r["title"], r["group"], stream, scenario, r["mean"], half, len(r["values"]),
+                r["seconds"], method, tasks,
             )
-        )
+        )  # fmt: skip
     plain = found.get("naive", [])
     return {name: [replace(f, plain=_plain(f, plain)) for f in own] for name, own in found.items()}
 
@@ -155,24 +155,25 @@ def _plain(f: Figure, naive: list[Figure]) -> float | None:
 
 
 @cache
-def _packaged() -> dict[str, Any]:
+def reproduced() -> dict[str, Any]:
+    """The table that the package carries: a table.json of `retain reproduce`; without rows if it has none."""
     file = files("retain") / "recipes" / "reproduced.json"
     table: dict[str, Any] = json.loads(file.read_text("utf-8")) if file.is_file() else {"rows": []}
     return table
 
 
-def _scenario(stream: str) -> Scenario:
-    """A stream's own."""
+def _default(stream: str, name: str, otherwise: Any) -> Any:
+    """A stream's own scenario, or number of tasks; `otherwise` where it has no choice."""
     known = inspect.signature(BUILDERS[stream]).parameters
-    default: Scenario = known["scenario"].default if "scenario" in known else "domain"
-    return default
+    return known[name].default if name in known else otherwise
 
 
 def advise(given: Constraints, table: dict[str, Any] | None = None) -> list[Advice]:
     """Every method, best first, those that cannot be used last.
 
-    First come those with a figure in this scenario, by the share of plain training's errors that they
-    spare, since accuracies on different streams cannot be compared. Then come those that were not
+    First come those with a figure under these constraints, by the share of plain training's errors that
+    they spare: accuracies on different streams cannot be compared, and even so figures of different
+    recipes are no contest. Then come those that were not
     reproduced, by what they may keep, the most first, and by what a step costs.
     """
     known = figures(table)
@@ -211,8 +212,21 @@ def _judge(name: str, kind: type[Method[Any]], given: Constraints, known: list[F
     if given.memory_bytes is not None and not lacks:
         kept, short = _memory(name, s, given.memory_bytes)
         keeps, lacks = f"{keeps} ({kept})", [*lacks, *short]
-    here = [f for f in known if f.scenario == s]
+    here = [f for f in known if _keeps_to(given, f)]
     return Advice(name, tuple(lacks), min(here, key=_merit, default=None), keeps, t.cost)
+
+
+def _keeps_to(given: Constraints, f: Figure) -> bool:
+    """Whether what was measured was measured under these constraints: as for tasks told, and images kept."""
+    method: Any = method_from(f.method)
+    if f.scenario != given.scenario or (method.needs.boundaries and not given.boundaries):
+        return False
+    if given.memory_bytes is None or method.traits.stores != "examples":
+        return True
+    each, rest = example_bytes(f.method["name"], f.scenario)
+    (size,) = [name for name in SIZES if hasattr(method, name)]
+    times = f.tasks if size == "memory_per_task" else CLASSES if getattr(method, "per_class", False) else 1
+    return bool(rest + each * times * getattr(method, size) <= given.memory_bytes)
 
 
 def _what(stores: Stores) -> str:

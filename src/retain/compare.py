@@ -99,8 +99,21 @@ def _same(result: Result, job: Job) -> Result:
 
 
 @contextmanager
+def _held_back() -> Iterator[None]:
+    """Ctrl-C waits until this ends; processes started in here never hear it, as a terminal would have them."""
+    if not hasattr(signal, "pthread_sigmask"):  # not POSIX
+        yield
+        return
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+@contextmanager
 def _undisturbed() -> Iterator[None]:
-    """Ctrl-C reaches every process of a terminal: those started in here never hear it."""
+    """Ctrl-C is not heard in here."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return
@@ -144,14 +157,14 @@ def run_all(
     listener.start()
     pool = ProcessPoolExecutor(workers, context, _start, (events, stopping))
     try:
-        with _undisturbed():
+        with _held_back():
             futures = {pool.submit(_work, job, resume): i for i, job in enumerate(jobs)}
         found = _collect(futures, jobs, finished)
     except KeyboardInterrupt:
         stopping.set()
         log.warning("retain: every run saves where it is and stops; Ctrl-C again stops them at once")
         _wait_or_kill(pool, others)
-        raise Interrupted("stopped; every run has saved where it was") from None
+        raise Interrupted("stopped; every run that had begun has saved where it was") from None
     except BaseException:
         stopping.set()
         raise

@@ -350,9 +350,11 @@ def to_markdown(table: Mapping[str, Any]) -> str:
     lines = [
         "# Published values, and ours",
         "",
-        f"{sum(r['inside'] for r in banded)} of {len(banded)} rows with a band lie inside it. Accuracies in "
-        "percent, differences in points; ours is the mean ± half of the 95% interval (Student's t over "
-        "seeds). The band is where the mean must lie. Seconds are those of one seed, on one thread.",
+        f"{sum(r['inside'] for r in banded)} of {len(banded)} rows with a band lie inside it "
+        f"({', '.join(_of_mark(banded, m) for m in MARKS)}). Accuracies in percent, differences in points; ours "
+        "is the mean ± half of the 95% interval (Student's t over seeds), published ± as the source prints it, "
+        "a standard deviation where nothing else is said. The band, set before the runs, is where the mean must "
+        "lie: with three seeds the interval can be wider than it. Seconds are those of one seed, on one thread.",
         "",
         f"Written by `retain reproduce`, commit {table['commit'] or 'unknown'}, retain {v['retain']}, "
         f"torch {v['torch']}, Python {v['python']}, {table['machine']}.",
@@ -369,6 +371,11 @@ def to_markdown(table: Mapping[str, Any]) -> str:
         lines += [f"\n`{r['id'].partition('/')[2]}`: {r['note']}" for r in mine if r["note"]]
         lines += ["", f"`retain reproduce {mine[0]['id'].partition('/')[0]}`"]
     return "\n".join(lines) + "\n"
+
+
+def _of_mark(banded: Sequence[Mapping[str, Any]], mark: str) -> str:
+    mine = [r for r in banded if r["mark"] == mark]
+    return f"{mark} {sum(r['inside'] for r in mine)} of {len(mine)}"
 
 
 def commit_of(folder: Path) -> str | None:

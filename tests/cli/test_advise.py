@@ -46,7 +46,7 @@ def test_a_choice_is_explained(capsys: pytest.CaptureFixture[str]) -> None:
 def test_without_a_table_it_says_that_there_are_no_figures(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(advise, "_packaged", lambda: {"rows": []})
+    monkeypatch.setattr(advise, "reproduced", lambda: {"rows": []})
     out = said(capsys, "")
     assert out.splitlines()[2] == NO_FIGURES and "reproduced here" not in out and "%" not in out
 
@@ -59,12 +59,14 @@ def test_with_a_table_each_has_its_figure(
     name = method if isinstance(method, str) else method["name"]
     measured = Outcome(row, {0: 90.0, 1: 92.0}, 7.0, ())
     table = to_json([measured], 0, None)
-    monkeypatch.setattr(advise, "_packaged", lambda: table)
+    monkeypatch.setattr(advise, "reproduced", lambda: table)
     found = advise.figures()[name][0]
     flags = {"class": "", "domain": "--no-new-classes", "task": "--task-known"}
     out = said(capsys, flags[found.scenario])
     assert NO_FIGURES not in out and "not reproduced here" in out
-    assert f"1. {name}" in out and f"on {found.stream} ({row.said.title}: {row.id}, 2 seeds" in " ".join(out.split())
+    assert f"1. {name}" in out and f"on {found.stream} ({row.said.title}: {row.id}, 2 seeds" in " ".join(
+        out.split()
+    )
 
 
 def test_nothing_may_be_left(capsys: pytest.CaptureFixture[str]) -> None:

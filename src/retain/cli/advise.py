@@ -33,6 +33,11 @@ WORDS = {
 NO_FIGURES = (
     "No figures: this package has no reproduced table. The order is by what is kept and what it costs."
 )
+NO_CONTEST = (
+    "Best first by the share of plain training's errors that is spared. Figures of different recipes (the name "
+    "before the slash) are no contest: stream, memory and training differ; within a recipe they are."
+)
+NOT_HERE = "Not reproduced under these constraints; by what is kept and what it costs, in no order of merit:"
 
 
 @dataclass(frozen=True)
@@ -70,9 +75,14 @@ def lines(given: Constraints, found: list[Advice], output: Output, figured: bool
         out += [NO_FIGURES, ""]
     width = max(len(a.name) for a in found)
     if not usable:
-        out += ["No method meets all of these; --why says what each lacks."]
-    for place, a in enumerate(usable[: output.top], 1):
-        figure = f"{a.figure or 'not reproduced here'}; " if figured else ""
+        out += ["No method meets all of these."]
+    shown = usable[: output.top]
+    if len({a.figure.id.partition("/")[0] for a in shown if a.figure}) > 1:
+        out += [*textwrap.wrap(NO_CONTEST, WIDTH), ""]
+    for place, a in enumerate(shown, 1):
+        if figured and a.figure is None and (place == 1 or shown[place - 2].figure):
+            out += [*([""] if place > 1 else []), NOT_HERE]
+        figure = f"{a.figure}; " if a.figure else ""
         out += _entry(f"{place:2}. {a.name:<{width}}  ", f"{figure}keeps {a.keeps}; {a.cost}")
     if len(usable) > output.top:
         out += [f"    and {len(usable) - output.top} more: --top {len(usable)}"]
@@ -82,7 +92,8 @@ def lines(given: Constraints, found: list[Advice], output: Output, figured: bool
         for a in sorted(others, key=lambda a: a.name):
             out += _entry(f"    {a.name:<{width}}  ", "; ".join(a.lacks))
     elif others:
-        out += ["", f"{len(others)} others cannot be used; --why says what each lacks."]
+        count = f"{len(others)} others" if usable else f"All {len(others)}"
+        out += ["", f"{count} cannot be used; --why says what each lacks."]
     if usable:
         out += ["", f"retain list methods {usable[0].name} says all of the first."]
     return out

@@ -124,7 +124,10 @@ def details(names: Sequence[str]) -> Iterable[str]:
     for name in names:
         kind = method_class(name)
         reached = [("reproduced", f"{f}, scenario {f.scenario}") for f in figures().get(name, [])]
-        told = [f"{what[0].upper()}{what[1:]}: {said}" for what, said in [*facts(kind), *reached]]
+        told = [
+            beside("  ", f"{what[0].upper()}{what[1:]}: {said}")[2:]
+            for what, said in [*facts(kind), *reached]
+        ]
         text = "\n\n".join([inspect.getdoc(kind) or "", "\n".join(told)])
         yield _entry(name, text, kind.paper, _fields(kind))
 
