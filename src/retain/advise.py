@@ -87,7 +87,13 @@ class Figure:
     seconds: float  # of one seed
     method: Mapping[str, Any] = field(default_factory=dict)  # its name and hyper-parameters
     tasks: int = 1  # of the stream
-    plain: float | None = None  # what plain training reaches: in the same group, else on the same stream
+    plain: float | None = None  # what plain training reaches: in the same recipe, else on the same stream
+    plain_in: str = ""  # that other recipe, whose tasks may be more or fewer
+
+    @property
+    def recipe(self) -> str:
+        """The recipe that it is a row of."""
+        return self.id.partition("/")[0]
 
     @property
     def spared(self) -> float | None:
@@ -102,6 +108,7 @@ class Figure:
     def __str__(self) -> str:
         count = "1 seed" if self.seeds == 1 else f"{self.seeds} seeds"
         plain = "" if self.plain is None else f", where plain training has {self.plain:.1f}"
+        plain += f" in {self.plain_in}" if self.plain_in else ""
         whole = f"{self.value} % on {self.stream}{plain}"
         return f"{whole} ({self.title}: {self.id}, {count}, {self.seconds:.0f} s each)"
 
@@ -144,14 +151,17 @@ def figures(table: dict[str, Any] | None = None) -> dict[str, list[Figure]]:
             )
         )  # fmt: skip
     plain = found.get("naive", [])
-    return {name: [replace(f, plain=_plain(f, plain)) for f in own] for name, own in found.items()}
+    return {name: [_beside_plain(f, plain) for f in own] for name, own in found.items()}
 
 
-def _plain(f: Figure, naive: list[Figure]) -> float | None:
-    """The least that plain training reached (its other rows are of learning all at once)."""
-    alike = [n for n in naive if (n.stream, n.scenario) == (f.stream, f.scenario)]
-    near = [n for n in alike if n.id.partition("/")[0] == f.id.partition("/")[0]]
-    return min((n.mean for n in near or alike if n.mean < 100), default=None)
+def _beside_plain(f: Figure, naive: list[Figure]) -> Figure:
+    """With the least that plain training reached (its other rows are of learning all at once)."""
+    alike = [n for n in naive if (n.stream, n.scenario) == (f.stream, f.scenario) and n.mean < 100]
+    near = [n for n in alike if n.recipe == f.recipe]
+    least = min(near or alike, key=lambda n: n.mean, default=None)
+    if least is None:
+        return f
+    return replace(f, plain=least.mean, plain_in="" if near else least.recipe)
 
 
 @cache

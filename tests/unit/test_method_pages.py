@@ -46,5 +46,7 @@ def test_a_page_has_everything(name: str) -> None:
     assert all(f"`--{f.name.replace('_', '-')}`" in text for f in fields(kind))
     assert (kind.__doc__ or "").strip().split("\n")[0] in text
     assert f"({name}.md)" in MADE["README.md"]
-    rows = [line for line in text.splitlines() if re.match(r"\|\s", line)]
-    assert all(len(re.findall(r"(?<!\\)\|", row)) in (3, 5, 7) for row in rows)
+    tables = [block.splitlines() for block in text.split("\n\n") if block.startswith("| ")]
+    assert tables
+    for rows in tables:
+        assert len({len(re.findall(r"(?<!\\)\|", row)) for row in rows}) == 1, rows[0]

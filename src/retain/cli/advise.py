@@ -77,7 +77,7 @@ def lines(given: Constraints, found: list[Advice], output: Output, figured: bool
     if not usable:
         out += ["No method meets all of these."]
     shown = usable[: output.top]
-    if len({a.figure.id.partition("/")[0] for a in shown if a.figure}) > 1:
+    if len({a.figure.recipe for a in shown if a.figure}) > 1:
         out += [*textwrap.wrap(NO_CONTEST, WIDTH), ""]
     for place, a in enumerate(shown, 1):
         if figured and a.figure is None and (place == 1 or shown[place - 2].figure):
