@@ -100,15 +100,20 @@ def _same(result: Result, job: Job) -> Result:
 
 @contextmanager
 def _held_back() -> Iterator[None]:
-    """Ctrl-C waits until this ends; processes started in here never hear it, as a terminal would have them."""
-    if not hasattr(signal, "pthread_sigmask"):  # not POSIX
+    """Ctrl-C reaches every process of a terminal: those started in here never hear it, and this one afterwards."""
+    if threading.current_thread() is not threading.main_thread() or not hasattr(signal, "pthread_sigmask"):
         yield
         return
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    heard: list[int] = []
+    handler = signal.signal(signal.SIGINT, lambda number, frame: heard.append(number))
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})  # which children inherit
     try:
         yield
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
+        signal.signal(signal.SIGINT, handler)
+    if heard and callable(handler):
+        handler(heard[0], None)
 
 
 @contextmanager

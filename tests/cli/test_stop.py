@@ -16,12 +16,17 @@ ENV = {**os.environ, "PYTHONPATH": os.pathsep.join(p for p in sys.path if p), "O
 LONG = "compare permuted --methods naive,ewc --samples 60000 --test-samples 100 --hidden 20 --tasks 3 --batch-size 4"
 
 
-def begun(out: Path) -> subprocess.Popen[str]:
-    """A comparison whose runs are both under way, in a process group of its own, as a shell starts it."""
-    process = subprocess.Popen(
+def start(out: Path) -> subprocess.Popen[str]:
+    """A comparison, in a process group of its own, as a shell starts it."""
+    return subprocess.Popen(
         [*RETAIN, *LONG.split(), "--out", str(out)], env=ENV,
         stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True,
     )  # fmt: skip
+
+
+def begun(out: Path) -> subprocess.Popen[str]:
+    """A comparison whose runs are both under way."""
+    process = start(out)
     assert process.stderr is not None
     said = ""
     while said.count(": begun") < 2:
@@ -62,4 +67,19 @@ def test_workers_end_with_a_killed_parent(tmp_path: Path) -> None:
     process = begun(tmp_path)
     process.kill()
     process.communicate(timeout=60)
+    assert gone(process.pid)
+
+
+def test_ctrl_c_amid_the_start_of_the_workers_is_not_lost(tmp_path: Path) -> None:
+    process = start(tmp_path)
+    children = Path(f"/proc/{process.pid}/task/{process.pid}/children")
+    if not children.exists():
+        process.kill()
+        process.communicate()
+        pytest.skip("no /proc to see the workers start in")
+    while len(children.read_text().split()) < 2:  # the tracker of resources is the first
+        time.sleep(0.005)
+    os.killpg(process.pid, signal.SIGINT)
+    out, err = process.communicate(timeout=60)
+    assert (process.returncode, out, "Traceback" in err) == (130, "", False), err
     assert gone(process.pid)
