@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from retain import advise
-from retain.cli.advise import NO_FIGURES
+from retain.cli.advise import NO_FIGURES, NOT_HERE
 from retain.cli.main import main
 from retain.methods import discover
 from retain.reproduce import Outcome, recipes, to_json
@@ -63,7 +63,7 @@ def test_with_a_table_each_has_its_figure(
     found = advise.figures()[name][0]
     flags = {"class": "", "domain": "--no-new-classes", "task": "--task-known"}
     out = said(capsys, flags[found.scenario])
-    assert NO_FIGURES not in out and "not reproduced here" in out
+    assert NO_FIGURES not in out and NOT_HERE in out
     assert f"1. {name}" in out and f"on {found.stream} ({row.said.title}: {row.id}, 2 seeds" in " ".join(
         out.split()
     )

@@ -17,11 +17,15 @@ LONG = "compare permuted --methods naive,ewc --samples 60000 --test-samples 100 
 
 
 def start(out: Path) -> subprocess.Popen[str]:
-    """A comparison, in a process group of its own, as a shell starts it."""
-    return subprocess.Popen(
-        [*RETAIN, *LONG.split(), "--out", str(out)], env=ENV,
-        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True,
-    )  # fmt: skip
+    """A comparison, in a process group of its own, as a shell starts it: Ctrl-C is not ignored."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)  # under nohup it is, and is inherited
+    try:
+        return subprocess.Popen(
+            [*RETAIN, *LONG.split(), "--out", str(out)], env=ENV,
+            stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True,
+        )  # fmt: skip
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 def begun(out: Path) -> subprocess.Popen[str]:
