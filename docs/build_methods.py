@@ -17,7 +17,7 @@ from retain.cli.names import first_line
 from retain.cli.traits import facts, letters, short_paper
 from retain.method import Method
 from retain.methods import discover
-from retain.reproduce import ours, published
+from retain.reproduce import method_of, ours, published
 
 PAGES = Path(__file__).parent / "methods"
 WRITTEN = "<!-- Written by docs/build_methods.py: change the method's docstring instead. -->"
@@ -75,8 +75,7 @@ def _other_rows(name: str, known: set[str]) -> list[tuple[str, ...]]:
     """Rows of the reproduced table that are no accuracy over all tasks."""
     found = []
     for r in reproduced()["rows"]:
-        said = r["runs"][0]["config"]["method"]
-        if r["id"] not in known and name == (said if isinstance(said, str) else said["name"]):
+        if r["id"] not in known and name == method_of(r["runs"][0]["config"])["name"]:
             found.append((r["title"], r["group"], published(r), ours(r), f"`retain reproduce {r['id']}`"))
     return found
 

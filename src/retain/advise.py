@@ -24,7 +24,7 @@ from retain.method import Method, Stores
 from retain.methods import discover
 from retain.models import MLP
 from retain.optim import Optim
-from retain.reproduce import recipes
+from retain.reproduce import method_of, recipes
 from retain.streams import BUILDERS, Stream
 from retain.types import Scenario, Task
 
@@ -138,8 +138,7 @@ def figures(table: dict[str, Any] | None = None) -> dict[str, list[Figure]]:
         if row is None or row.said.measure != "acc" or row.minus is not None or r["mean"] is None:
             continue
         config = r["runs"][0]["config"]
-        said = config["method"]
-        method = {"name": said} if isinstance(said, str) else said
+        method = method_of(config)
         half = None if r["low"] is None else (r["high"] - r["low"]) / 2
         stream, scenario = config["stream"], config.get("scenario")
         scenario = scenario or _default(stream, "scenario", "domain")

@@ -167,21 +167,18 @@ def run_all(
         found = _collect(futures, jobs, finished)
     except KeyboardInterrupt:
         stopping.set()
-        log.warning("retain: every run saves where it is and stops; Ctrl-C again stops them at once")
-        _wait_or_kill(pool, others)
-        raise Interrupted("stopped; every run that had begun has saved where it was") from None
-    except BaseException:
-        stopping.set()
-        raise
+        raise _wait_or_kill(pool, others) from None
     finally:
+        stopping.set()  # whatever went wrong here, no run goes on for nothing
         pool.shutdown(cancel_futures=True)
     events.put(None)
     listener.join()
     return found
 
 
-def _wait_or_kill(pool: ProcessPoolExecutor, others: set[Any]) -> None:
+def _wait_or_kill(pool: ProcessPoolExecutor, others: set[Any]) -> Interrupted:
     """Until every run has saved; after Ctrl-C once more they are killed, but for `others`, not the pool's."""
+    log.warning("retain: every run saves where it is and stops; Ctrl-C again stops them at once")
     try:
         pool.shutdown(cancel_futures=True)
     except KeyboardInterrupt:
@@ -189,7 +186,8 @@ def _wait_or_kill(pool: ProcessPoolExecutor, others: set[Any]) -> None:
             for worker in set(mp.active_children()) - others:
                 worker.kill()
             pool.shutdown()
-        raise Interrupted("stopped at once; every run is kept as it last saved") from None
+        return Interrupted("stopped at once; every run is kept as it last saved")
+    return Interrupted("stopped; every run that had begun has saved where it was")
 
 
 def _collect(

@@ -194,6 +194,12 @@ def _read(name: str, data: dict[str, Any]) -> Iterable[Row]:
         yield Row(f"{name}/{key}", file.section, file.title, said, said.source or file.source, run, minus)
 
 
+def method_of(config: Mapping[str, Any]) -> dict[str, Any]:
+    """The name and the hyper-parameters of a configuration's method."""
+    said = config["method"]
+    return {"name": said} if isinstance(said, str) else dict(said)
+
+
 def jobs(rows: Sequence[Row], seeds: int | None = None) -> list[tuple[Run, int]]:
     """Each run and seed that the rows need, once, longest first; `seeds` overrules the rows' own."""
     needed: dict[tuple[str, int], tuple[Run, int]] = {}

@@ -8,7 +8,7 @@ from retain import advise
 from retain.cli.advise import NO_FIGURES, NOT_HERE
 from retain.cli.main import main
 from retain.methods import discover
-from retain.reproduce import Outcome, recipes, to_json
+from retain.reproduce import Outcome, method_of, recipes, to_json
 
 
 def said(capsys: pytest.CaptureFixture[str], line: str) -> str:
@@ -55,8 +55,7 @@ def test_with_a_table_each_has_its_figure(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     row = next(r for r in recipes() if r.said.measure == "acc" and dict(r.run.config)["method"] != "naive")
-    method = row.run.config["method"]
-    name = method if isinstance(method, str) else method["name"]
+    name = method_of(row.run.config)["name"]
     measured = Outcome(row, {0: 90.0, 1: 92.0}, 7.0, ())
     table = to_json([measured], 0, None)
     monkeypatch.setattr(advise, "reproduced", lambda: table)

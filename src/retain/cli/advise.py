@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import textwrap
 from dataclasses import dataclass
 
 from retain.advise import Advice, Constraints, advise, figures
 from retain.cli.errors import WrongUse
 from retain.cli.flags import Group, asks_for_help, help_of, parse
-from retain.cli.names import positionals
+from retain.cli.names import beside, positionals
 
 HELP = """\
 usage: retain advise [flags]
@@ -24,7 +23,6 @@ examples:
   retain advise --no-new-classes --no-boundaries --memory-bytes 2000000
   retain advise --backbone frozen"""
 
-WIDTH = 100
 WORDS = {
     "task": "scenario task: the task of an example is known when predicting",
     "domain": "scenario domain: the task is hidden when predicting, labels mean the same in every task",
@@ -70,7 +68,7 @@ def command(args: list[str]) -> int:
 def lines(given: Constraints, found: list[Advice], output: Output, figured: bool) -> list[str]:
     """All that is said; without `figured`, that there is no table of figures."""
     usable = [a for a in found if not a.lacks]
-    out = [*textwrap.wrap(WORDS[given.scenario], WIDTH), ""]
+    out = [beside("", WORDS[given.scenario]), ""]
     if not figured:
         out += [NO_FIGURES, ""]
     width = max(len(a.name) for a in found)
@@ -78,28 +76,22 @@ def lines(given: Constraints, found: list[Advice], output: Output, figured: bool
         out += ["No method meets all of these."]
     shown = usable[: output.top]
     if len({a.figure.recipe for a in shown if a.figure}) > 1:
-        out += [*textwrap.wrap(NO_CONTEST, WIDTH), ""]
+        out += [beside("", NO_CONTEST), ""]
     for place, a in enumerate(shown, 1):
         if figured and a.figure is None and (place == 1 or shown[place - 2].figure):
             out += [*([""] if place > 1 else []), NOT_HERE]
         figure = f"{a.figure}; " if a.figure else ""
-        out += _entry(f"{place:2}. {a.name:<{width}}  ", f"{figure}keeps {a.keeps}; {a.cost}")
+        out.append(beside(f"{place:2}. {a.name:<{width}}  ", f"{figure}keeps {a.keeps}; {a.cost}"))
     if len(usable) > output.top:
         out += [f"    and {len(usable) - output.top} more: --top {len(usable)}"]
     others = [a for a in found if a.lacks]
     if output.why:
         out += ["", "What the others lack:"]
         for a in sorted(others, key=lambda a: a.name):
-            out += _entry(f"    {a.name:<{width}}  ", "; ".join(a.lacks))
+            out.append(beside(f"    {a.name:<{width}}  ", "; ".join(a.lacks)))
     elif others:
         count = f"{len(others)} others" if usable else f"All {len(others)}"
         out += ["", f"{count} cannot be used; --why says what each lacks."]
     if usable:
         out += ["", f"retain list methods {usable[0].name} says all of the first."]
     return out
-
-
-def _entry(head: str, text: str) -> list[str]:
-    return textwrap.wrap(
-        text, WIDTH, initial_indent=head, subsequent_indent=" " * len(head), break_on_hyphens=False
-    )

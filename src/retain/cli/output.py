@@ -12,13 +12,13 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from retain.cli import names
 from retain.report import sentence, table
 from retain.report.lines import clean
 from retain.report.table import caveats
 from retain.result import Result
 
 WIDTH = 110  # of tables where there is no terminal to ask
-READABLE = 100  # of sentences, at most
 
 
 def console(stderr: bool = False) -> Console:
@@ -74,7 +74,7 @@ def print_comparison(results: Sequence[Result], quiet: bool) -> None:
     said += [f"note: {text}" for text in caveats(results)]
     for text in said:
         indent = " " * len("note: ") if text.startswith("note: ") else ""
-        here.print(Text(textwrap.fill(text, min(READABLE, here.width), subsequent_indent=indent)))
+        here.print(Text(textwrap.fill(text, min(names.WIDTH, here.width), subsequent_indent=indent)))
 
 
 def matrix(r: Result) -> Table:

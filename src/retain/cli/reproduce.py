@@ -158,11 +158,10 @@ def _briefly(rows: Sequence[Row], words: Sequence[str]) -> list[Row]:
 
 def command_line(run: Run) -> str:
     """What does the same run with seed 0 by hand."""
-    config = dict(run.config)
-    stream, method = config.pop("stream"), config.pop("method")
-    own = dict(method) if isinstance(method, dict) else {"name": method}
-    words = ["retain", "run", stream, own.pop("name")]
-    for name, value in {**own, **config}.items():
+    own = published.method_of(run.config)
+    settings = {k: v for k, v in run.config.items() if k not in ("stream", "method")}
+    words = ["retain", "run", run.config["stream"], own.pop("name")]
+    for name, value in {**own, **settings}.items():
         flag = name.replace("_", "-")
         if isinstance(value, bool):
             words.append(f"--{flag}" if value else f"--no-{flag}")
