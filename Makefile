@@ -5,8 +5,9 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
+PEERS := .bench-peers
 
-.PHONY: setup demo test check
+.PHONY: setup demo test check bench bench-peers
 
 setup: $(VENV)/.done
 
@@ -30,3 +31,20 @@ check: setup
 test: check
 	@echo "test: pytest"
 	@$(BIN)/python -m pytest -n auto --dist worksteal
+
+# Timed, on one core; give them a machine that does nothing else. Figures go to out/bench and docs/speed.md.
+# BENCH=--quick with DOCS= tries them.
+DOCS ?= --docs
+
+bench: setup
+	@for name in limit plain growth ewc gem; do $(BIN)/python benchmarks/$$name.py $(DOCS) $(BENCH) || exit 1; done
+
+bench-peers: setup $(PEERS)/.done
+	@$(BIN)/python benchmarks/peers.py --python $(PEERS)/bin/python $(DOCS) $(BENCH)
+
+$(PEERS)/.done: benchmarks/peers.txt
+	@echo "bench-peers: installing avalanche-lib into $(PEERS) (once; some minutes)"
+	@$(PYTHON) -m venv $(PEERS)
+	@echo '*' > $(PEERS)/.gitignore
+	@$(PEERS)/bin/python -m pip install -qq --disable-pip-version-check -r benchmarks/peers.txt
+	@touch $@

@@ -17,6 +17,7 @@ from safetensors.torch import save as to_bytes
 from torch import Tensor
 
 from retain.files import write_atomically
+from retain.memory.mapped import mapped_in
 
 FORMAT = "retain-checkpoint-1"
 
@@ -26,10 +27,18 @@ class BadCheckpoint(ValueError):
 
 
 def save(path: Path, tree: Any) -> None:
-    """Write atomically: a crash leaves the old file or the new one."""
+    """Write atomically: a crash leaves the old file or the new one.
+
+    Memories on disk that are part of the tree are where they are, and are not copied: they can be
+    brought back to what they are now, until the next time that a checkpoint with them is saved.
+    """
     found: dict[str, Tensor] = {}
     structure = _pack(tree, found)
+    for memory in mapped_in(tree):
+        memory.mark()
     write_atomically(path, to_bytes(found, {"format": FORMAT, "structure": json.dumps(structure)}))
+    for memory in mapped_in(tree):
+        memory.settle()
 
 
 def load(path: Path) -> Any:

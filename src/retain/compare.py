@@ -73,9 +73,8 @@ def _work(job: Job, resume: bool) -> Result | Failure:
 def _run_one(job: Job, resume: bool) -> Result:
     if _Worker.stopping.is_set():
         raise Interrupted("stopped before it began")
-    finished = job.out / "result.json"
-    if resume and finished.exists():
-        return _same(Result.load(finished), job)
+    if resume and (result := done_before(job)):
+        return result
     last = 0.0
 
     def tell(p: Progress) -> None:
@@ -87,8 +86,15 @@ def _run_one(job: Job, resume: bool) -> Result:
     return job.experiment.run(job.out, resume=resume, progress=tell, stop=_Worker.stopping.is_set)
 
 
-def _same(result: Result, job: Job) -> Result:
-    """The result, if it is what the job would give."""
+def done_before(job: Job) -> Result | None:
+    """The result that lies in the job's folder, if there is one.
+
+    Raises:
+        ValueError: it is of another run, or damaged.
+    """
+    if not (job.out / "result.json").exists():
+        return None
+    result = Result.load(job.out / "result.json")
     was, now = result.config, job.experiment.config()
     differing = [
         f"{k} = {was.get(k)!r}, now {now.get(k)!r}" for k in {**was, **now} if was.get(k) != now.get(k)
@@ -117,7 +123,7 @@ def _held_back() -> Iterator[None]:
 
 
 @contextmanager
-def _undisturbed() -> Iterator[None]:
+def undisturbed() -> Iterator[None]:
     """Ctrl-C is not heard in here."""
     if threading.current_thread() is not threading.main_thread():
         yield
@@ -182,7 +188,7 @@ def _wait_or_kill(pool: ProcessPoolExecutor, others: set[Any]) -> Interrupted:
     try:
         pool.shutdown(cancel_futures=True)
     except KeyboardInterrupt:
-        with _undisturbed():
+        with undisturbed():
             for worker in set(mp.active_children()) - others:
                 worker.kill()
             pool.shutdown()

@@ -24,6 +24,7 @@ from retain.methods import discover
 from retain.models import CNN, MLP, Init, initialise
 from retain.optim import Optim
 from retain.order import Order
+from retain.record import Cells
 from retain.result import Result
 from retain.run import Progress, run
 from retain.seeds import derive
@@ -68,6 +69,9 @@ class Settings:
     reset_optimizer: bool = False  # begin each task with a fresh optimiser; else --keep-optimizer
     seed: int = 0  # of data, order, initial weights and sampling
     threads: int = 1  # that torch computes with
+    evaluate: str = (
+        "all"  # tests after a task: all, or current (it and the next), sample:N (of the past) or both
+    )
     curve_every: int | None = (
         None  # steps between points of the accuracy curve; none: a tenth of a task; 0: task ends
     )
@@ -79,6 +83,7 @@ class Settings:
                 raise ValueError(f"{name} must be >= 1, got {getattr(self, name)}")
         if self.curve_every is not None and self.curve_every < 0:
             raise ValueError(f"curve_every must be >= 0, got {self.curve_every}")
+        Cells.of(self.evaluate, self.curve_every)
         if not self.hidden or min(self.hidden) < 1:
             raise ValueError(f"hidden must be widths >= 1, such as 256,256, got {self.hidden}")
         self.order, self.optim  # noqa: B018  (each checks its own settings)
@@ -126,6 +131,8 @@ class Experiment:
         plain = {
             k: list(v) if isinstance(v, tuple) else v for k, v in dataclasses.asdict(self.settings).items()
         }
+        if plain["evaluate"] == "all":  # left out, as before there was a choice: the same run, the same files
+            del plain["evaluate"]
         return {"stream": self.stream, "method": describe(self.method), **plain}
 
     @classmethod
@@ -181,7 +188,7 @@ class Experiment:
         torch.set_num_threads(self.settings.threads)
         stream = self.build_stream()
         return run(
-            stream, self.build_learner(stream), self.settings.order,
+            stream, self.build_learner(stream), self.settings.order, evaluate=self.settings.evaluate,
             curve_every=self.settings.curve_every, curve_samples=self.settings.curve_samples, out=out,
             resume=resume, checkpoint_seconds=checkpoint_seconds, progress=progress, stop=stop,
             config=self.config(),

@@ -1,12 +1,15 @@
 """Pure functions of the accuracy matrix R.
 
 `R[i, j]`, in [0, 1], is the test accuracy on task j (from 1) after learning i tasks; row 0 is the
-untrained network, so R has T + 1 rows and T columns. Several definitions of each measure are in
-use; each function here is one of them and says which. None changes its input.
+untrained network, so R has T + 1 rows and T columns. A cell that was not measured is NaN; the last
+row must be measured whole. Several definitions of each measure are in use; each function here is one
+of them and says which. It gives None where there is no such cell or one was not measured: never a
+mean over fewer. None changes its input.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import numpy as np
@@ -22,9 +25,17 @@ def _matrix(R: Matrix) -> NDArray[np.float64]:
             "an accuracy matrix has T + 1 rows (the first is the untrained network) of T columns, "
             f"got shape {a.shape}"
         )
-    if not ((a >= 0) & (a <= 1)).all():
-        raise ValueError("accuracies lie in [0, 1]: the matrix holds NaN or a value outside")
+    if not ((a >= 0) & (a <= 1) | np.isnan(a)).all():
+        raise ValueError("accuracies lie in [0, 1]: the matrix holds a value outside")
+    if np.isnan(a[-1]).any():
+        raise ValueError("the last row of an accuracy matrix must be measured whole: it holds NaN")
     return a
+
+
+def _mean(values: Sequence[float] | NDArray[np.float64]) -> float | None:
+    """None for no values, or where one needs a cell that was not measured."""
+    mean = float(np.mean(values)) if len(values) else math.nan
+    return None if math.isnan(mean) else mean
 
 
 def acc(R: Matrix) -> float:
@@ -43,7 +54,7 @@ def bwt(R: Matrix) -> float | None:
     -0.1
     """
     a = _matrix(R)
-    return float((a[-1] - np.diag(a[1:]))[:-1].mean()) if a.shape[1] > 1 else None
+    return _mean((a[-1] - np.diag(a[1:]))[:-1])
 
 
 def fwt(R: Matrix) -> float | None:
@@ -53,21 +64,20 @@ def fwt(R: Matrix) -> float | None:
     0.1
     """
     a = _matrix(R)
-    return float((np.diag(a)[1:] - a[0, 1:]).mean()) if a.shape[1] > 1 else None
+    return _mean(np.diag(a)[1:] - a[0, 1:])
 
 
-def bwt_gem_released_code(R: Matrix) -> float:
+def bwt_gem_released_code(R: Matrix) -> float | None:
     """BWT as GEM's released code prints it: divided by T, so (T - 1) / T of `bwt`."""
     a = _matrix(R)
-    return float((a[-1] - np.diag(a[1:])).mean())
+    return _mean(a[-1] - np.diag(a[1:]))
 
 
 def bwt_all_pairs(R: Matrix) -> float | None:
     """Mean over all pairs i > j of R[i, j] - R[j, j] (Diaz-Rodriguez et al. 2018). None for one task."""
     a = _matrix(R)[1:]
     T = a.shape[1]
-    pairs = [a[i, j] - a[j, j] for i in range(T) for j in range(i)]
-    return float(np.mean(pairs)) if pairs else None
+    return _mean([a[i, j] - a[j, j] for i in range(T) for j in range(i)])
 
 
 def forgetting_max(R: Matrix) -> float | None:
@@ -78,25 +88,24 @@ def forgetting_max(R: Matrix) -> float | None:
     """
     a = _matrix(R)[1:]
     T = a.shape[1]
-    drops = [a[j : T - 1, j].max() - a[-1, j] for j in range(T - 1)]
-    return float(np.mean(drops)) if drops else None
+    return _mean([a[j : T - 1, j].max() - a[-1, j] for j in range(T - 1)])
 
 
-def learning_accuracy(R: Matrix) -> float:
+def learning_accuracy(R: Matrix) -> float | None:
     """The mean of the diagonal: how well each task is known right after it was learned.
 
     (Riemer et al. 2019.)
     """
-    return float(np.diag(_matrix(R)[1:]).mean())
+    return _mean(np.diag(_matrix(R)[1:]))
 
 
-def average_incremental_accuracy(R: Matrix) -> float:
+def average_incremental_accuracy(R: Matrix) -> float | None:
     """Mean over i of the mean accuracy on the tasks seen by then (Rebuffi et al. 2017)."""
     a = _matrix(R)[1:]
-    return float(np.mean([a[i, : i + 1].mean() for i in range(a.shape[1])]))
+    return _mean([a[i, : i + 1].mean() for i in range(a.shape[1])])
 
 
-def intransigence(R: Matrix, joint: Matrix) -> float:
+def intransigence(R: Matrix, joint: Matrix) -> float | None:
     """Mean over j of what joint training reaches on j after j tasks, less R[j, j].
 
     (Chaudhry et al. 2018, eq. 4, averaged over tasks.) `joint` is the matrix of joint training on
@@ -105,4 +114,4 @@ def intransigence(R: Matrix, joint: Matrix) -> float:
     a, b = _matrix(R), _matrix(joint)
     if a.shape != b.shape:
         raise ValueError(f"matrices of different streams: {a.shape} and {b.shape}")
-    return float((np.diag(b[1:]) - np.diag(a[1:])).mean())
+    return _mean(np.diag(b[1:]) - np.diag(a[1:]))

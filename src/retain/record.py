@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+import re
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -12,7 +14,7 @@ import torch
 
 from retain.learner import Learner
 from retain.result import Curve, Seconds
-from retain.seeds import derive
+from retain.seeds import derive, generator
 from retain.streams import Stream
 
 CACHE_BYTES = 512 * 2**20  # test sets up to this size are kept arranged, larger ones are read anew each time
@@ -58,25 +60,95 @@ class Clock:
         return Seconds(**self.spent, total=self.total)
 
 
-class Evaluator:
-    """Accuracies on every task of a stream: over all test examples, or over a fixed sample of them."""
+@dataclass(frozen=True)
+class Cells:
+    """Which cells of the accuracy matrix R [T + 1, T] a run measures.
 
-    def __init__(self, stream: Stream, samples: int):
-        self.tasks = list(stream)
+    All of them; or the first row and the last one, and in each row between `current`: the task just
+    learned, and the next one before it is learned, and `sample`: so many of the others learned by then
+    (all, where they are fewer). With `current`, ACC, BWT, FWT and learning accuracy miss nothing.
+    """
+
+    whole: bool = True
+    current: bool = False
+    sample: int = 0
+
+    @classmethod
+    def of(cls, evaluate: str, curve_every: int | None = None) -> Cells:
+        """As `all`, or `current` and `sample:N`, in any order with a comma between, say it.
+
+        Raises:
+            ValueError: another text, or a curve, which needs every task at each of its points.
+
+        >>> Cells.of("current,sample:20")
+        Cells(whole=False, current=True, sample=20)
+        """
+        if evaluate == "all":
+            return cls()
+        words = [w.strip() for w in evaluate.split(",")]
+        others = [w for w in words if w != "current"]
+        found = [re.fullmatch("sample:([1-9][0-9]{0,8})", w) for w in others]
+        if words.count("current") > 1 or len(others) > 1 or None in found:
+            raise ValueError(
+                "evaluate must be all, or one or both of current and sample:N (N >= 1) with a comma between, "
+                f"such as current,sample:20, got {evaluate!r}"
+            )
+        if curve_every:
+            raise ValueError(
+                f"curve_every must be 0 or none where evaluate is {evaluate}, got {curve_every}: each point of "
+                "the curve tests every task, which only evaluate = all does"
+            )
+        return cls(False, "current" in words, int(others[0].removeprefix("sample:")) if others else 0)
+
+    def row(self, i: int, tasks: int, seed: int) -> list[int]:
+        """The columns, ascending, that are measured after `i` of the `tasks` are learned.
+
+        What is drawn depends on seed and i alone, and a smaller sample lies within a larger one.
+        """
+        if self.whole or i in (0, tasks):
+            return list(range(tasks))
+        past = i - 1 if self.current else i  # tasks to draw from
+        drawn = torch.randperm(past, generator=generator(seed, "evaluate", i))[: self.sample].tolist()
+        return sorted(drawn) + ([i - 1, i] if self.current else [])
+
+
+class Evaluator:
+    """Accuracies on the tasks of a stream: over all test examples, or over a fixed sample of them.
+
+    Of a stream whose matrix is measured in part no test set is kept arranged, so that memory does not
+    grow with the tasks, and there is no sample: no curve is measured.
+    """
+
+    def __init__(self, stream: Stream, samples: int, cells: Cells | None = None, seed: int = 0):
+        self.tasks, self.cells, self.seed = list(stream), cells or Cells(), seed
         tests = [task.test for task in self.tasks]
         if any(t is None for t in tests):
             raise ValueError("every task of a stream that is evaluated needs test examples")
         self.tests = [t for t in tests if t is not None]
         self.samples = []
+        if not self.cells.whole:
+            return
         for task, test in zip(self.tasks, self.tests, strict=True):
             rng = torch.Generator().manual_seed(derive(0, "curve", task.index))
             self.samples.append(test.subset(torch.randperm(len(test), generator=rng)[:samples]).materialise())
         if sum(t.nbytes for t in self.tests) <= CACHE_BYTES:
             self.tests = [t.materialise() for t in self.tests]
 
-    def row(self, learner: Learner) -> list[float]:
-        """On all test examples of each task."""
-        return [learner.accuracy(t, task) for t, task in zip(self.tests, self.tasks, strict=True)]
+    def columns(self, i: int) -> list[int]:
+        """The tasks that are tested after `i` tasks are learned."""
+        return self.cells.row(i, len(self.tasks), self.seed)
+
+    def row(self, learner: Learner, i: int = 0) -> list[float]:
+        """On all test examples of each task of `columns(i)`."""
+        return [learner.accuracy(self.tests[j], self.tasks[j]) for j in self.columns(i)]
+
+    def matrix(self, rows: list[list[float]]) -> list[list[float]]:
+        """R [T + 1, T] of all that `row` gave for i = 0 to T; NaN where nothing was measured."""
+        out = [[math.nan] * len(self.tasks) for _ in rows]
+        for i, (whole, row) in enumerate(zip(out, rows, strict=True)):
+            for j, value in zip(self.columns(i), row, strict=True):
+                whole[j] = value
+        return out
 
     def sampled(self, learner: Learner) -> list[float]:
         """On the fixed sample of each task."""
@@ -87,20 +159,25 @@ class Evaluator:
 class Record:
     """The growing result of a run."""
 
-    accuracy: list[list[float]] = field(default_factory=list)
+    accuracy: list[list[float]] = field(default_factory=list)  # of each row the cells that are measured
     curve_step: list[int] = field(default_factory=list)
     curve: list[list[float]] = field(default_factory=list)  # one row a point
     boundaries: list[int] = field(default_factory=list)
     shown: list[dict[str, Any]] = field(default_factory=list)
     steps: int = 0  # of all tasks so far
 
-    def point(self, evaluator: Evaluator, learner: Learner, task: int, end: bool = False) -> list[float]:
-        """One point of the curve, and what the method shows of itself there."""
-        self.curve_step.append(self.steps)
-        self.curve.append(evaluator.sampled(learner))
+    def point(self, evaluator: Evaluator, learner: Learner, task: int, end: bool = False) -> None:
+        """One point of the curve, where there is one, and what the method shows of itself there."""
+        if evaluator.cells.whole:
+            self.curve_step.append(self.steps)
+            self.curve.append(evaluator.sampled(learner))
         if shown := learner.inspect(end):
             self.shown.append({"step": self.steps, "task": task, **shown})
-        return self.curve[-1]
+
+    @property
+    def latest(self) -> list[float]:
+        """The accuracies measured last."""
+        return self.curve[-1] if self.curve else self.accuracy[-1]
 
     def as_curve(self) -> Curve:
         """One row a task."""

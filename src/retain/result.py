@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import io
 import json
 import math
 import reprlib
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -35,7 +36,11 @@ class Seconds:
 
 @dataclass(frozen=True)
 class Result:
-    """What a run leaves behind. Accuracies in [0, 1]; `accuracy` has T + 1 rows of T (row 0: untrained)."""
+    """What a run leaves behind. Accuracies in [0, 1]; `accuracy` has T + 1 rows of T (row 0: untrained).
+
+    A cell that was not measured is NaN, null in JSON; the last row always was. A measure that needs such
+    a cell is None.
+    """
 
     stream: dict[str, Any]
     method: dict[str, Any]  # "name" and the hyper-parameters
@@ -58,27 +63,27 @@ class Result:
 
     @property
     def bwt(self) -> float | None:
-        """`metrics.bwt`; None for a stream of one task."""
+        """`metrics.bwt`; None for a stream of one task, or where a cell that it needs was not measured."""
         return metrics.bwt(self.accuracy)
 
     @property
     def fwt(self) -> float | None:
-        """`metrics.fwt`; None for a stream of one task."""
+        """`metrics.fwt`; None as `bwt`."""
         return metrics.fwt(self.accuracy)
 
     @property
     def forgetting(self) -> float | None:
-        """`metrics.forgetting_max`; None for a stream of one task."""
+        """`metrics.forgetting_max`; None as `bwt`."""
         return metrics.forgetting_max(self.accuracy)
 
     @property
-    def learning_accuracy(self) -> float:
-        """`metrics.learning_accuracy`: the mean of the diagonal."""
+    def learning_accuracy(self) -> float | None:
+        """`metrics.learning_accuracy`: the mean of the diagonal; None where that was not measured."""
         return metrics.learning_accuracy(self.accuracy)
 
     @property
-    def average_incremental_accuracy(self) -> float:
-        """`metrics.average_incremental_accuracy`."""
+    def average_incremental_accuracy(self) -> float | None:
+        """`metrics.average_incremental_accuracy`; None where a cell that it needs was not measured."""
         return metrics.average_incremental_accuracy(self.accuracy)
 
     def to_json(self) -> dict[str, Any]:
@@ -93,12 +98,14 @@ class Result:
         }
         own = {f.name: getattr(self, f.name) for f in fields(self)}
         own |= {"curve": dict(vars(self.curve)), "seconds": dict(vars(self.seconds))}
+        own["accuracy"] = [[None if math.isnan(v) else v for v in row] for row in self.accuracy]
         return {"schema": SCHEMA, **own, **derived}
 
     def save(self, path: Path) -> None:
         """Write `result.json` atomically: the old file or the new one is there, never half of one."""
-        text = json.dumps(self.to_json(), indent=1, allow_nan=False)
-        write_atomically(path, text.encode())
+        text = io.StringIO()  # of a large matrix it takes in pieces what `dumps` would first hold as a list
+        json.dump(self.to_json(), text, indent=1, allow_nan=False)
+        write_atomically(path, text.getvalue().encode())
 
     @classmethod
     def from_json(cls, data: object) -> Result:
@@ -123,7 +130,8 @@ class Result:
         except TypeError as e:
             raise ValueError(f"a result mistypes curve or seconds: {e}") from e
         _check(result)
-        return result
+        measured = [[math.nan if v is None else v for v in row] for row in result.accuracy]
+        return replace(result, accuracy=measured)
 
     @classmethod
     def load(cls, path: Path) -> Result:
@@ -194,6 +202,8 @@ def _check_accuracies(r: Result) -> None:
         if not isinstance(rows, list):
             raise ValueError(f"{name} must be a list of lists, got {reprlib.repr(rows)}")
         for row in rows:
+            if name == "accuracy" and isinstance(row, list):
+                row = [v for v in row if v is not None]  # null: not measured
             _check_numbers(row, name, high=1)
     metrics.acc(r.accuracy)
     if len(r.accuracy[0]) != len(r.tasks):

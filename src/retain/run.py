@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 from retain.learner import Learner
 from retain.methods import caution
 from retain.order import Order
-from retain.record import Evaluator
+from retain.record import Cells, Evaluator
 from retain.result import Result
 from retain.sitting import Interrupted, Sitting, default_config
 from retain.streams import Stream
@@ -25,7 +25,7 @@ class Progress(NamedTuple):
     tasks: int
     step: int  # done in this task
     steps: int
-    accuracy: list[float]  # on each task, as last measured before this step
+    accuracy: list[float]  # on each task that `evaluate` chose, as last measured before this step
     seconds: float  # since the run began
 
 
@@ -34,6 +34,7 @@ def run(
     learner: Learner,
     order: Order | None = None,
     *,
+    evaluate: str = "all",
     curve_every: int | None = None,
     curve_samples: int = 1000,
     out: Path | None = None,
@@ -43,12 +44,16 @@ def run(
     stop: Callable[[], bool] | None = None,
     config: dict[str, Any] | None = None,
 ) -> Result:
-    """Learn the tasks of a stream one after the other; after each, test on all.
+    """Learn the tasks of a stream one after the other; after each, test on all, or on some.
 
     Args:
         stream: the tasks.
         learner: what learns them, fresh.
         order: how often and in what portions each task's examples are gone through; None: once, by 128.
+        evaluate: which tasks to test after each: `all`; or `current`, the one just learned and the next,
+            and `sample:N`, N drawn from those learned before, or both with a comma between. All are tested
+            before the first and after the last. Cells of the matrix that are not measured are NaN, and the
+            measures that need them None; there is no curve, and methods show themselves at tasks' ends.
         curve_every: steps between two points of the accuracy curve; None: a tenth of a task; 0: only
             at the ends of tasks.
         curve_samples: test examples of each task that the curve is measured on.
@@ -62,15 +67,15 @@ def run(
     Raises:
         Diverged: a loss became NaN or infinite; the checkpoint in `out` is the last good one.
         Interrupted: `stop` said so.
-        ValueError: a checkpoint of another configuration.
+        ValueError: a checkpoint of another configuration, or a setting outside its range.
     """
     if not isinstance(stream, Stream) or not isinstance(learner, Learner):
         raise TypeError(f"run(stream, learner), got a {type(stream).__name__} and a {type(learner).__name__}")
     order = order or Order()
-    r = Sitting(
-        stream, learner, order, out, checkpoint_seconds, config or default_config(stream, learner, order)
-    )
-    evaluator = Evaluator(stream, curve_samples)
+    cells = Cells.of(evaluate, curve_every)
+    config = config or default_config(stream, learner, order, evaluate)
+    r = Sitting(stream, learner, order, out, checkpoint_seconds, config, evaluate)
+    evaluator = Evaluator(stream, curve_samples, cells, learner.seed)
     learner.follow(stream)
     if note := caution([learner.method], stream.scenario):
         logging.getLogger("retain").warning("retain: note: %s", note)
@@ -83,7 +88,7 @@ def run(
     for i in range(first, len(stream)):
         task, data = stream[i], r.data(i)
         steps = order.steps(len(data))
-        every = max(1, steps // 10) if curve_every is None else curve_every
+        every = (max(1, steps // 10) if curve_every is None else curve_every) if cells.whole else 0
         if start < 0 and stream.boundaries:
             with r.clock.on("consolidate"):
                 learner.begin_task(task, steps)
@@ -95,7 +100,7 @@ def run(
                 if (
                     progress
                 ):  # before this step's accuracy is measured: a task's first tells how the last one ended
-                    progress(Progress(i, len(stream), done, steps, r.record.curve[-1], r.clock.total))
+                    progress(Progress(i, len(stream), done, steps, r.record.latest, r.clock.total))
                 if every and done % every == 0 and done < steps:
                     with r.clock.on("evaluate"):
                         r.record.point(evaluator, learner, i)
@@ -107,7 +112,7 @@ def run(
                 learner.end_task()
         with r.clock.on("evaluate"):
             r.record.boundaries.append(r.record.steps)
-            r.record.accuracy.append(evaluator.row(learner))
+            r.record.accuracy.append(evaluator.row(learner, i + 1))
             r.record.point(evaluator, learner, i, end=True)
         r.save(i + 1, -1)
-    return r.result()
+    return r.result(evaluator.matrix(r.record.accuracy))

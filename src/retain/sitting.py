@@ -40,10 +40,12 @@ class Sitting:
         out: Path | None,
         every: float,
         config: dict[str, Any],
+        evaluate: str = "all",
     ):
         self.stream, self.learner, self.order, self.config = stream, learner, order, config
         self.path = None if out is None else Path(out) / CHECKPOINT
         self.out, self.every = out, every
+        self.identity = config if evaluate == "all" else {**config, "evaluate": evaluate}
         self.clock, self.record = Clock(), Record()
         self.saved = time.monotonic()
 
@@ -83,7 +85,7 @@ class Sitting:
             "learner": self.learner.snapshot(),
             "record": asdict(self.record),
             "seconds": {**self.clock.spent, "total": self.clock.total},
-            "config": self.config,
+            "config": self.identity,
         }
         checkpoint.save(self.path, tree)
         self.saved = time.monotonic()
@@ -95,11 +97,10 @@ class Sitting:
         if not self.path.exists():
             return 0, -1
         tree = checkpoint.load(self.path)
-        differing = [
-            k for k in {**tree["config"], **self.config} if tree["config"].get(k) != self.config.get(k)
-        ]
+        old, new = tree["config"], self.identity
+        differing = [k for k in {**old, **new} if old.get(k) != new.get(k)]
         if differing:
-            was = ", ".join(f"{k} = {tree['config'].get(k)!r}, now {self.config.get(k)!r}" for k in differing)
+            was = ", ".join(f"{k} = {old.get(k)!r}, now {new.get(k)!r}" for k in differing)
             raise ValueError(f"{self.path} is of another run: {was}")
         task, step = tree["task"], tree["step"]
         self.record = Record(**tree["record"])
@@ -111,15 +112,15 @@ class Sitting:
         self.learner.restore(tree["learner"], list(self.stream)[: task if told else 0], current, steps)
         return task, step
 
-    def result(self) -> Result:
-        """The finished record, written to `out`."""
+    def result(self, accuracy: list[list[float]]) -> Result:
+        """The finished record with its accuracy matrix, written to `out`."""
         learner, record = self.learner, self.record
         result = Result(
             stream=self.stream.config,
             method=describe(learner.method),
             seed=learner.seed,
             tasks=[t.name for t in self.stream],
-            accuracy=record.accuracy,
+            accuracy=accuracy,
             curve=record.as_curve(),
             seconds=self.clock.seconds(),
             state_bytes=learner.state_bytes,
@@ -134,7 +135,7 @@ class Sitting:
         return result
 
 
-def default_config(stream: Stream, learner: Learner, order: Order) -> dict[str, Any]:
+def default_config(stream: Stream, learner: Learner, order: Order, evaluate: str) -> dict[str, Any]:
     """What a result carries where nobody gave a fuller configuration."""
     return {
         "stream": stream.config,
@@ -142,6 +143,7 @@ def default_config(stream: Stream, learner: Learner, order: Order) -> dict[str, 
         "model": type(learner.model).__name__,
         **{f.name: getattr(order, f.name) for f in fields(order)},
         "seed": learner.seed,
+        **({} if evaluate == "all" else {"evaluate": evaluate}),
     }
 
 

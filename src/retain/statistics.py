@@ -218,8 +218,10 @@ Matrices = Mapping[str, Mapping[int, Sequence[Sequence[float]]]]  # by method an
 def doubts(runs: Matrices) -> list[str]:
     """What is suspicious about accuracy matrices, each in a sentence; none: an empty list.
 
-    A matrix with missing rows or NaN; a method with one seed, or the same on every seed; two methods
-    that agree to the last digit; a forward transfer that is the same for every method.
+    A matrix with missing rows, or with NaN in the last one (elsewhere NaN is a cell that was not measured,
+    and what is compared are the cells that both of two matrices have); a method with one seed, or the same
+    on every seed; two methods that agree to the last digit; a forward transfer that is the same for every
+    method.
     """
     said = [
         f"{name}, seed {seed}: {what}"
@@ -248,7 +250,7 @@ def _fwt_equal(whole: Mapping[str, Mapping[int, NDArray[np.float64]]]) -> list[s
     if not several:
         return []
     values = [[(np.diag(by[s])[1:] - by[s][0, 1:]).mean() for by in whole.values()] for s in several]
-    if any(np.ptp(row) > SAME for row in values):
+    if any(not np.ptp(row) <= SAME for row in values):  # NaN: not measured, so nothing is known
         return []
     return ["FWT is the same for every method, so it says nothing of them"]
 
@@ -262,13 +264,18 @@ def _broken(R: Sequence[Sequence[float]]) -> str | None:
     if len(widths) > 1 or len(R) != T + 1:
         rows = sum(len(row) == T for row in R)
         return f"its accuracy matrix has {rows} whole rows, and {T} tasks need {T + 1}"
-    if not np.isfinite(np.asarray(R, dtype=np.float64)).all():
-        return "its accuracy matrix holds NaN"
+    if not np.isfinite(R[-1]).all():
+        return "the last row of its accuracy matrix holds NaN"
     return None
 
 
 def _all_equal(matrices: Sequence[NDArray[np.float64]]) -> bool:
-    return all(m.shape == matrices[0].shape and bool((m == matrices[0]).all()) for m in matrices[1:])
+    return all(m.shape == matrices[0].shape and _agree(m, matrices[0]) for m in matrices[1:])
+
+
+def _agree(a: NDArray[np.float64], b: NDArray[np.float64]) -> bool:
+    """Whether all cells that both have are the same."""
+    return bool(((a == b) | np.isnan(a) | np.isnan(b)).all())
 
 
 def _same(x: NDArray[np.float64]) -> bool:

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from retain.cli import compare, many, run
+from retain.cli import compare, many, run, tune
 from retain.cli.errors import WrongUse
 from retain.cli.flags import Group, flags_of, help_of, parse, show
 from retain.experiment import Experiment, Settings, from_plain
@@ -25,17 +25,20 @@ def groups(kind: type[Any]) -> list[Group]:
     ]
 
 
+KINDS = (Settings, run.Options, many.Options, compare.What, tune.Options)
+
+
 @pytest.mark.parametrize("name", METHODS)
 def test_no_name_means_two_things(name: str) -> None:
-    common = [f.name for kind in (Settings, run.Options, many.Options, compare.What) for f in flags_of(kind)]
+    common = [f.name for kind in KINDS for f in flags_of(kind) if f.name != "on"]
     own = [f.name for f in flags_of(METHODS[name])]
-    assert not set(own) & set(common)
+    assert not set(own) & set(common)  # --on ray is of compare and reproduce, where a method's is --ncm.on
     assert name not in common  # a method's prefix in compare
     of_run = [f.name for kind in (Settings, run.Options) for f in flags_of(kind)]
     assert len(set(of_run)) == len(of_run)
 
 
-@pytest.mark.parametrize("kind", [*METHODS.values(), Settings, run.Options, many.Options, compare.What])
+@pytest.mark.parametrize("kind", [*METHODS.values(), *KINDS])
 def test_every_field_says_what_it_is(kind: type[Any]) -> None:
     assert [f.name for f in flags_of(kind) if not f.help] == []
     assert all(f.default is not dataclasses.MISSING for f in flags_of(kind))

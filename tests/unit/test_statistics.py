@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from itertools import pairwise
+from math import nan
 from statistics import NormalDist
 
 import numpy as np
@@ -223,10 +224,21 @@ def test_doubts_name_what_is_suspicious() -> None:
         "naive and si agree to the last digit on every seed; does si do anything?",
         "FWT is the same for every method, so it says nothing of them",
     ]
-    broken = doubts({"a": {0: R[:2], 1: [[0.1, 0.1], [0.9, float("nan")], [0.8, 0.9]], 2: [], 3: R, 4: S}})
+    broken = doubts({"a": {0: R[:2], 1: [[0.1, 0.1], [0.9, 0.3], [0.8, nan]], 2: [], 3: R, 4: S}})
     assert broken == [
         "a, seed 0: its accuracy matrix has 2 whole rows, and 2 tasks need 3",
-        "a, seed 1: its accuracy matrix holds NaN",
+        "a, seed 1: the last row of its accuracy matrix holds NaN",
         "a, seed 2: an empty accuracy matrix",
     ]
     assert doubts({}) == []
+
+
+def test_cells_that_were_not_measured_are_no_evidence() -> None:
+    part, other = [[0.1, 0.1], [0.9, nan], [0.8, 0.9]], [[0.1, 0.1], [0.9, nan], [0.7, 0.9]]
+    assert doubts({"a": {0: part, 1: other}, "b": {0: other, 1: part}}) == []  # FWT is not the same: unknown
+    assert doubts({"a": {0: part, 1: [[0.1, 0.1], [0.9, 0.3], [0.8, 0.9]]}}) == [
+        "a: the same to the last digit on all 2 seeds; is the seed used?"
+    ]
+    assert doubts({"a": {0: part, 1: other}, "b": {0: part, 1: other}}) == [
+        "a and b agree to the last digit on every seed; does b do anything?"
+    ]

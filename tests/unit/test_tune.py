@@ -67,9 +67,9 @@ def test_no_test_image_is_looked_at(monkeypatch: pytest.MonkeyPatch) -> None:
 
     real = record.Evaluator.__init__
 
-    def watch(self: Any, given: Any, samples: int) -> None:
+    def watch(self: Any, given: Any, *more: Any) -> None:
         looked.extend(task.test for task in given)
-        real(self, given, samples)
+        real(self, given, *more)
 
     monkeypatch.setattr(record.Evaluator, "__init__", watch)
     got = run_trial(p, trial)

@@ -73,7 +73,9 @@ class Seeds:
 def command(args: list[str]) -> int:
     """Run the demo."""
     began = time.perf_counter()
-    output = Group("output", Options, {"out": OUT}, pairs=False, leave_out=frozenset({"force"}))
+    output = Group(
+        "output", Options, {"out": OUT}, pairs=False, leave_out=frozenset({"force", "on", "address"})
+    )
     groups = [Group("demo", Seeds, {}), output]
     if asks_for_help(args):
         print(f"{HELP}\n\n{help_of(groups)}")

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import importlib.util
 import sys
 from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 from retain.cli.errors import Stopped, WrongUse, one_line
 from retain.cli.folder import claim
 from retain.cli.progress import watcher
 from retain.cli.stop import deafen, resume_command
+from retain.cluster import NoRay, connected, run_on_ray
 from retain.compare import Failure, jobs_of, run_all
 from retain.experiment import Experiment
 from retain.result import Result
@@ -22,7 +26,9 @@ class Options:
     """What becomes of the runs; their results do not depend on it."""
 
     out: str | None = None  # folder for all of them and the report; none: out/compare-STREAM-DATE-TIME
-    workers: int = 2  # runs at a time, each a process
+    workers: int = 2  # runs at a time, each a process; with --address the cluster's CPUs say how many
+    on: Literal["local", "ray"] = "local"  # processes here, or a Ray cluster (pip install 'retain[cluster]')
+    address: str | None = None  # of the Ray cluster, HOST:PORT or auto; none: one is started here and ended
     resume: bool = False  # skip what is done in --out, go on with what was begun
     force: bool = False  # replace the results that --out holds
     quiet: bool = False  # show no progress
@@ -30,6 +36,10 @@ class Options:
     def __post_init__(self) -> None:
         if self.workers < 1:
             raise WrongUse(f"--workers must be >= 1, got {self.workers}")
+        if self.address is not None and self.on != "ray":
+            raise WrongUse("--address is of a Ray cluster: it needs --on ray (retain tune: --report-on ray)")
+        if self.on == "ray" and importlib.util.find_spec("ray") is None:
+            raise WrongUse(str(NoRay()))
         if self.resume and self.out is None:
             raise WrongUse("--resume needs the folder to go on from: --out DIR")
 
@@ -41,18 +51,24 @@ def run_many(
 
     Raises:
         WrongUse: `out` cannot be written, or holds results already.
+        ConnectionError: no Ray cluster answers.
         Stopped: Ctrl-C.
     """
     experiments[0][1].build_stream()  # says now, and not in every worker, that data are missing
     folders = [out / name for name, _ in experiments]
+    run = run_all if options.on == "local" else run_on_ray
+    place: AbstractContextManager[None] = nullcontext()
+    if options.on == "ray":
+        place = connected(options.address, options.workers)
     with (
+        place,  # reached before anything that `out` holds is replaced
         claim(out, folders, options.resume, options.force),
         watcher(len(experiments), options.quiet) as watch,
     ):
         try:
-            outcomes = run_all(
-                jobs_of(experiments, out), options.workers, options.resume, watch.tell,
-                lambda job, outcome: watch.done(job.name, outcome),
+            outcomes = run(
+                jobs_of(experiments, out), workers=options.workers, resume=options.resume, progress=watch.tell,
+                finished=lambda job, outcome: watch.done(job.name, outcome),
             )  # fmt: skip
         except (Interrupted, KeyboardInterrupt) as e:
             deafen()

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
+from typing import Literal
 
 from rich import box
 from rich.table import Table
@@ -58,7 +59,9 @@ class Output:
     """What becomes of the runs; their results do not depend on it."""
 
     out: str = "out/reproduce"  # folder for runs and tables
-    workers: int = 2  # runs at a time, each a process
+    workers: int = 2  # runs at a time, each a process; with --address the cluster's CPUs say how many
+    on: Literal["local", "ray"] = "local"  # processes here, or a Ray cluster (pip install 'retain[cluster]')
+    address: str | None = None  # of the Ray cluster, HOST:PORT or auto; none: one is started here and ended
     resume: bool = False  # keep the results in --out that have the recipe's configuration, run the rest
     force: bool = False  # run all anew, and replace what --out holds
     quiet: bool = False  # show no progress
@@ -84,7 +87,7 @@ def command(args: list[str]) -> int:
     with claim(out, folders, options.resume, options.force):  # refuses before anything is said
         reused = _make_way(jobs, out) if options.resume else 0
     if not options.quiet:
-        print(f"retain: {_estimate(jobs, options.workers, reused)}", file=sys.stderr)
+        print(f"retain: {_estimate(jobs, options, reused)}", file=sys.stderr)
     experiments = [(f"{run.key}/{seed}", run.experiment(seed)) for run, seed in jobs]
     results, failures = run_many(experiments, out, options, "reproduce", args)
     found = _by_run(jobs, results, failures)
@@ -104,9 +107,10 @@ def _stray(flags: Sequence[str], groups: Sequence[Group]) -> str | None:
     return None
 
 
-def _estimate(jobs: Sequence[tuple[Run, int]], workers: int, reused: int) -> str:
+def _estimate(jobs: Sequence[tuple[Run, int]], options: Options, reused: int) -> str:
     runs = "1 run" if len(jobs) == 1 else f"{len(jobs)} runs"
     already = f", {reused} of them done" if reused else ""
+    workers = 1 if options.address else options.workers  # how many CPUs a cluster has is not known here
     minutes = round(sum(run.seconds for run, _ in jobs) / workers / 60)
     about = (
         "less than a minute"
@@ -115,7 +119,7 @@ def _estimate(jobs: Sequence[tuple[Run, int]], workers: int, reused: int) -> str
         if minutes == 1
         else f"about {minutes} minutes"
     )
-    return f"{runs}{already}; in all {about}"
+    return f"{runs}{already}; in all {about}{' on one CPU' if options.address else ''}"
 
 
 def chosen(words: Sequence[str], what: What) -> list[Row]:

@@ -9,7 +9,7 @@ import typing
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from retain.cli import many
 from retain.cli.compare import seeds_of
@@ -40,8 +40,9 @@ with a seed that is never reported, and are scored on validation images held out
 test image is looked at. The best values are frozen: DIR/frozen.toml is for retain run,
 DIR/compare.toml for retain compare. With --report the frozen experiment is run with the seeds
 given, and DIR/report/report.html shows it; what counts are the tasks that no trial has seen.
-Trials are proposed by Optuna: pip install 'retain[tune]'. Where there are choices alone, no more
-than --trials combinations of them, each is tried once.
+Trials are proposed by Optuna: pip install 'retain[tune]'. They run one after the other, here, since
+each depends on those before it; --workers and --report-on ray are for --report. Where there are
+choices alone, no more than --trials combinations of them, each is tried once.
 
   --tune NAME=LOW:HIGH        a number in this range; NAME is a hyper-parameter of the method, or
                               one of SETTINGS
@@ -68,6 +69,10 @@ class Options:
         None  # folder for trials, the frozen experiment and the report; none: out/tune-STREAM-METHOD
     )
     workers: int = 2  # of the report: runs at a time, each a process
+    report_on: Literal["local", "ray"] = (
+        "local"  # processes here, or a Ray cluster (pip install 'retain[cluster]')
+    )
+    address: str | None = None  # of the Ray cluster, HOST:PORT or auto; none: one is started here and ended
     resume: bool = False  # go on with the trials that --out holds
     force: bool = False  # replace them
     quiet: bool = False  # show no progress
@@ -90,6 +95,7 @@ def command(args: list[str]) -> int:
         raise WrongUse("name a stream and a method first: retain tune STREAM METHOD --tune NAME=LOW:HIGH")
     given = parse("retain tune", flags, groups)
     options = Options(**given["tune"])
+    _of_report(options, Path())  # is refused now, and not after the trials
     seeds = seeds_of(options.seeds)
     if options.tune_seed in seeds:
         raise WrongUse(f"--tune-seed {options.tune_seed} is one of the seeds that are reported: take another")
@@ -282,6 +288,13 @@ def _words(trial: Trial) -> str:
     )
 
 
+def _of_report(options: Options, out: Path) -> many.Options:
+    return many.Options(
+        str(out / "report"), options.workers, options.report_on, options.address, options.resume, options.force,
+        options.quiet,
+    )  # fmt: skip
+
+
 def _report(
     plan: Plan, frozen: Experiment, name: str, seeds: list[int], out: Path, options: Options, args: list[str]
 ) -> int:
@@ -294,8 +307,7 @@ def _report(
         for s in seeds
     ]
     folder = out / "report"
-    how = many.Options(str(folder), options.workers, options.resume, options.force, options.quiet)
-    results, failures = many.run_many(runs, folder, how, "tune", args)
+    results, failures = many.run_many(runs, folder, _of_report(options, out), "tune", args)
     if results:
         print_comparison(results, options.quiet)
         _print_later(results, plan, name, options.quiet)

@@ -3,12 +3,13 @@
 from retain.memory.balanced import Balanced
 from retain.memory.dark import Dark
 from retain.memory.herding import Exemplars, class_means, herd, herded
+from retain.memory.mapped import BadMemory, Mapped, in_bytes
 from retain.memory.mixture import beside, joined, mixed
 from retain.memory.reservoir import Reservoir
 from retain.memory.ring import Ring
 from retain.memory.slots import Slots
 
 __all__ = [
-    "Balanced", "Dark", "Exemplars", "Reservoir", "Ring", "Slots", "beside", "class_means", "herd", "herded",
-    "joined", "mixed",
+    "BadMemory", "Balanced", "Dark", "Exemplars", "Mapped", "Reservoir", "Ring", "Slots", "beside",
+    "class_means", "herd", "herded", "in_bytes", "joined", "mixed",
 ]  # fmt: skip

@@ -11,6 +11,7 @@ from typing import NamedTuple
 import torch
 from torch import Generator, Tensor
 
+from retain.memory.mapped import Mapped
 from retain.memory.slots import Slots
 from retain.types import Batch
 
@@ -18,7 +19,7 @@ from retain.types import Batch
 class Balanced(NamedTuple):
     """The largest group gives way to the others; within a group, a uniform sample or the newest ones."""
 
-    slots: Slots
+    slots: Slots | Mapped
     group: Tensor  # [capacity] int64: which group each slot belongs to
     born: Tensor  # [capacity] int64: the how-manieth example of all is in it
     seen: dict[str, int]  # group -> examples offered
@@ -27,12 +28,17 @@ class Balanced(NamedTuple):
     @classmethod
     def like(cls, batch: Batch, capacity: int, newest: bool = False) -> Balanced:
         """An empty memory for examples such as those of the batch."""
-        none = batch.y.new_zeros(capacity, dtype=torch.int64)
-        return cls(Slots.like(batch, capacity), none, none.clone(), {}, newest)
+        return cls.over(Slots.like(batch, capacity), newest)
+
+    @classmethod
+    def over(cls, slots: Slots | Mapped, newest: bool = False) -> Balanced:
+        """The same, in slots that are still empty."""
+        none = slots.x.new_zeros(slots.capacity, dtype=torch.int64)
+        return cls(slots, none, none.clone(), {}, newest)
 
     def add(self, batch: Batch, group: int, rng: Generator) -> Balanced:
         """Offer the batch, in place; `group` is the number of the task being learned."""
-        capacity, n = len(self.slots.y), len(batch.y)
+        capacity, n = self.slots.capacity, len(batch.y)
         if capacity == 0:
             return self
         members: dict[int, list[int]] = {}  # of each group its slots, the oldest first
@@ -55,6 +61,11 @@ class Balanced(NamedTuple):
             slots.append(place)
             rows.append(r)
         return self._replace(slots=self.slots.put(slots, batch, rows))
+
+    @property
+    def filled(self) -> int:
+        """How many examples it holds."""
+        return self.slots.filled
 
     def draw(self, n: int, rng: Generator) -> Batch:
         """n of the examples held."""

@@ -96,6 +96,11 @@ class Exemplars(NamedTuple):
             sizes=tuple(n for _, n in kept),
         )
 
+    @property
+    def filled(self) -> int:
+        """How many exemplars it holds."""
+        return len(self.y)
+
     def all(self) -> Batch:
         """Every exemplar."""
         return Batch(self.x, self.y, self.task)

@@ -7,6 +7,7 @@ from typing import NamedTuple
 import torch
 from torch import Generator, Tensor
 
+from retain.memory.mapped import Mapped
 from retain.memory.slots import Slots
 from retain.types import Batch
 
@@ -14,7 +15,7 @@ from retain.types import Batch
 class Reservoir(NamedTuple):
     """Each example seen so far is held with the same probability, capacity / seen."""
 
-    slots: Slots
+    slots: Slots | Mapped
     seen: int
 
     @classmethod
@@ -28,7 +29,7 @@ class Reservoir(NamedTuple):
 
     def take(self, batch: Batch, rng: Generator) -> tuple[Reservoir, Tensor]:
         """The same, and the slot that each row went into: int64 [N], -1 where it was not kept."""
-        capacity, n = len(self.slots.y), len(batch.y)
+        capacity, n = self.slots.capacity, len(batch.y)
         where = torch.full((n,), -1)
         if capacity == 0:
             return self, where
@@ -43,6 +44,11 @@ class Reservoir(NamedTuple):
         last = dict(zip(slots, rows, strict=True))
         where[list(last.values())] = torch.tensor(list(last), dtype=torch.int64)
         return Reservoir(self.slots.put(slots, batch, rows), self.seen + n), where
+
+    @property
+    def filled(self) -> int:
+        """How many examples it holds."""
+        return self.slots.filled
 
     def draw(self, n: int, rng: Generator) -> Batch:
         """n of the examples held."""

@@ -28,6 +28,11 @@ class Slots(NamedTuple):
             0,
         )
 
+    @property
+    def capacity(self) -> int:
+        """How many examples there is room for."""
+        return len(self.y)
+
     def put(self, slots: list[int], batch: Batch, rows: list[int]) -> Slots:
         """Write the batch's `rows` into `slots`, in place; where a slot comes twice the later row stays."""
         last = dict(zip(slots, rows, strict=True))

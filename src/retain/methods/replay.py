@@ -8,7 +8,7 @@ from typing import Any, ClassVar, Literal, NamedTuple, final
 import torch
 from torch import Generator
 
-from retain.memory import Balanced, Exemplars, Reservoir, beside, herded
+from retain.memory import Balanced, Exemplars, Mapped, Reservoir, Slots, beside, herded, in_bytes
 from retain.method import GradientMethod, Growth, Traits, Update, check_choices, check_numbers
 from retain.types import Batch, Params, Problem, Task
 
@@ -42,6 +42,10 @@ class Replay(GradientMethod[State]):
     paper: ClassVar[str] = "Chaudhry et al. 2019, arXiv:1902.10486 (ER)"
 
     memory: int = 2000  # examples kept in all
+    memory_bytes: str | None = (
+        None  # such as 2GB: as many as fit in a file of that size; none: `memory`, in RAM
+    )
+    memory_file: str | None = None  # that file's folder; none: temporary, and the run cannot be resumed
     select: Literal["reservoir", "ring", "balanced", "random", "herding"] = "reservoir"  # who is kept
     per_class: bool = False  # memory counts examples of each class; random and herding only
     replay_batch: int | None = None  # examples replayed each step; none: as many as are new
@@ -50,6 +54,12 @@ class Replay(GradientMethod[State]):
     def __post_init__(self) -> None:
         check_choices(self)
         check_numbers(self, {"memory": ">= 0", "replay_batch": ">= 1"})
+        if self.memory_bytes is not None:
+            in_bytes(self.memory_bytes)
+            if self.select in AT_THE_END:
+                raise ValueError(f"Replay.memory_bytes must be none where select is {self.select}")
+        elif self.memory_file is not None:
+            raise ValueError("Replay.memory_file needs memory_bytes: how large the file may become")
         for name, plain in (("per_class", False), ("weighting", "examples")):
             value = getattr(self, name)
             if value != plain and self.select not in AT_THE_END:
@@ -74,17 +84,20 @@ class Replay(GradientMethod[State]):
         """The batch and what is replayed beside it; then the batch is offered to the memory."""
         memory: Any = state.memory
         both = batch
-        if memory is not None and len(memory.all().y):
+        if memory is not None and memory.filled:
             old = memory.draw(self.replay_batch or len(batch.y), rng)
             both = beside(batch, old, state.tasks + 1 if self.weighting == "tasks" else None)
         if self.select not in AT_THE_END:
-            memory = (memory or self._empty(batch)).add(batch, state.tasks, rng)
+            memory = (memory or self._empty(problem, batch)).add(batch, state.tasks, rng)
         return both, State(memory, state.tasks)
 
-    def _empty(self, batch: Batch) -> Reservoir | Balanced:
+    def _empty(self, problem: Problem, batch: Batch) -> Reservoir | Balanced:
+        slots: Slots | Mapped = Slots.like(batch, self.memory)
+        if self.memory_bytes is not None:
+            slots = Mapped.like(batch, in_bytes(self.memory_bytes), self.memory_file, problem.spec.range)
         if self.select == "reservoir":
-            return Reservoir.like(batch, self.memory)
-        return Balanced.like(batch, self.memory, newest=self.select == "ring")
+            return Reservoir(slots, 0)
+        return Balanced.over(slots, newest=self.select == "ring")
 
     def end_task(
         self, problem: Problem, params: Params, state: State, task: Task, update: Update, rng: Generator
@@ -112,7 +125,7 @@ class Replay(GradientMethod[State]):
 
     def examples_stored(self, state: State) -> int:
         """As many as the memory holds."""
-        return 0 if state.memory is None else len(state.memory.all().y)
+        return 0 if state.memory is None else state.memory.filled
 
 
 def drawn(problem: Problem, task: Task, k: int, rng: Generator) -> tuple[Batch, ...]:

@@ -17,7 +17,9 @@ Points = list[dict[str, Any]]
 
 ROWS = 4_200  # curve points in one figure: above it, curves are thinned to keep the file small
 FEW = 6  # tasks that get a panel each, and past tasks that get a line each
+MANY = 100  # tasks up to which a cell of a matrix keeps its size
 MEAN = "mean of all tasks"
+UNMEASURED = "#d3d6db"  # cells of a matrix, against the lightest of those that were measured
 VL_VERSION = ".".join(alt.SCHEMA_VERSION.removeprefix("v").split(".")[:2])
 
 CONFIG: Spec = {
@@ -62,25 +64,20 @@ def edges(g: Group) -> list[int]:
 
 def floor(g: Group) -> float:
     """Where the y axis and the colours begin: below the worst accuracy on a task that was learned before."""
-    seen = [
-        m[i, j]
-        for m in (line.matrix for line in g.lines)
-        for j in range(m.shape[1])
-        for i in range(j + 1, len(m))
-    ]
-    return min(max(math.floor((float(min(seen)) - 0.015) * 20) / 20, 0.0), 0.95)
+    seen = [float(np.nanmin(line.matrix[1:][np.tril_indices(len(g.tasks))])) for line in g.lines]
+    return min(max(math.floor((min(seen) - 0.015) * 20) / 20, 0.0), 0.95)
 
 
 def panels(g: Group) -> dict[str, list[int]]:
     """The panels of the curves' figure: a title, and the tasks whose mean is shown.
 
-    More than six tasks: the first, the middle, the last, and the mean over all.
+    More than six tasks: the first, the middle, the last, and the mean over all where all were measured.
     """
     T = len(g.tasks)
     if T <= FEW:
         return {name: [j] for j, name in enumerate(g.tasks)}
-    some = [0, (T - 1) // 2, T - 1]
-    return {**{g.tasks[j]: [j] for j in some}, MEAN: list(range(T))}
+    some = {g.tasks[j]: [j] for j in (0, (T - 1) // 2, T - 1)}
+    return some if g.partial else {**some, MEAN: list(range(T))}
 
 
 def _on_axis(r: Result, at: list[int], steps: list[int]) -> NDArray[np.float64]:
@@ -90,11 +87,17 @@ def _on_axis(r: Result, at: list[int], steps: list[int]) -> NDArray[np.float64]:
 
 
 def _steps_of_matrix(line: Line, js: list[int], at: list[int]) -> Points:
-    """A level per task learned: what the matrix says, from the moment the last task of `js` is learned."""
+    """A level per task learned: what the matrix says, from the moment the last task of `js` is learned.
+
+    Where no run measured it there is no point.
+    """
     out: Points = []
     first = 0 if len(js) > 1 else js[0]
     for i in range(first + 1, len(at)):
-        values = [float(np.mean([r.accuracy[i][j] for j in js])) for r in line.runs]
+        means = [float(np.mean([r.accuracy[i][j] for j in js])) for r in line.runs]
+        values = [v for v in means if not math.isnan(v)]
+        if not values:
+            continue
         ends = (at[i - 1], at[i]) if line.joint else (at[i],)
         out += [_point(x, values, line) for x in ends]
     return out
@@ -194,7 +197,9 @@ def _strokes(base: Any, domain: list[float], pick: Any) -> list[Any]:
 
 
 def _phases(g: Group, at: list[int], top: float) -> list[Any]:
-    """Rules where a task ends, and above them what is learned in between."""
+    """Rules where a task ends, and above them what is learned in between; of many tasks neither."""
+    if len(g.tasks) > MANY:
+        return []
     rules = alt.Chart(alt.InlineData(values=[{"x": x} for x in at[1:-1]]))
     out = [rules.mark_rule(color="#8b929c", strokeDash=[1, 3]).encode(x="x:Q")] if len(at) > 2 else []
     if len(g.tasks) > FEW:
@@ -211,28 +216,36 @@ def numbered(g: Group) -> bool:
     return len(g.tasks) > FEW or max(map(len, g.tasks)) > 7
 
 
-def _cells(g: Group, line: Line) -> Points:
+def _sides(g: Group) -> tuple[list[str], list[str]]:
+    """The names of a matrix's columns and of its rows."""
     tasks = [str(j + 1) for j in range(len(g.tasks))] if numbered(g) else list(g.tasks)
+    return tasks, ["untrained", *(f"after {t}" for t in tasks)]
+
+
+def _cells(g: Group, line: Line) -> Points:
+    """Those that were measured, row by row."""
+    tasks, rows = _sides(g)
     return [
         {
-            "after": f"after {tasks[i - 1]}" if i else "untrained",
+            "after": rows[i],
             "task": tasks[j],
             "value": round(100 * float(line.matrix[i, j]), 2),
-            "new": i == j + 1,
+            "new": bool(i == j + 1),
         }
-        for i in range(len(tasks) + 1)
-        for j in range(len(tasks))
+        for i, j in np.argwhere(~np.isnan(line.matrix))
     ]
 
 
 def _matrix(g: Group, line: Line) -> Any:
     T, low, cells = len(g.tasks), 100 * floor(g), _cells(g, line)
-    side = 46 if T <= FEW else 34 if T <= 10 else 14
-    x = alt.X("task:N", sort=[c["task"] for c in cells[:T]], title=None)
-    y = alt.Y("after:N", sort=[c["after"] for c in cells[::T]], title=None)
+    tasks, rows = _sides(g)
+    side = 46 if T <= FEW else 34 if T <= 10 else 14 if T <= MANY else 14 * MANY / T
+    look: Spec = {"labelFontSize": 9 if T > 10 else 11, **({"labelOverlap": True} if T > MANY else {})}
     base = alt.Chart(alt.InlineData(values=cells)).encode(
-        x=x.axis(orient="top", labelAngle=0, domain=False, ticks=False, labelFontSize=9 if T > 10 else 11),
-        y=y.axis(domain=False, ticks=False, labelFontSize=9 if T > 10 else 11),
+        x=alt.X("task:N", sort=tasks, title=None).axis(
+            orient="top", labelAngle=0, domain=False, ticks=False, **look
+        ),
+        y=alt.Y("after:N", sort=rows, title=None).axis(domain=False, ticks=False, **look),
         tooltip=[
             alt.Tooltip("after:N", title="network"),
             alt.Tooltip("task:N", title="accuracy on"),
@@ -241,16 +254,17 @@ def _matrix(g: Group, line: Line) -> Any:
     )
     shade = alt.Scale(domain=[low, 100], range=["#eef3f9", "#9cc3e4", "#0b5394"], clamp=True)
     colour = alt.Color("value:Q", scale=shade, legend=None)
-    filled = base.mark_rect(stroke="#ffffff", strokeWidth=1).encode(color=colour)
+    filled = base.mark_rect(stroke="#ffffff", strokeWidth=1 if T <= MANY else 0).encode(color=colour)
     diagonal = base.mark_rect(filled=False, stroke="#D55E00", strokeWidth=1.6).transform_filter("datum.new")
-    layers = [filled, diagonal]
+    layers = [filled, diagonal] if T <= MANY else [filled]  # an outline would hide a cell that small
     if T <= 10:
         dark = alt.condition(
             alt.datum.value > low + 0.62 * (100 - low), alt.value("#ffffff"), alt.value("#1b1f24")
         )
         numbers = base.mark_text(fontSize=12 if T <= FEW else 9.5, aria=False)
         layers.append(numbers.encode(text=alt.Text("value:Q", format=".1f"), color=dark))
-    return alt.layer(*layers).properties(width=alt.Step(side), height=alt.Step(min(side, 34)))
+    chart = alt.layer(*layers).properties(width=alt.Step(side), height=alt.Step(min(side, 34)))
+    return chart.properties(view={"fill": UNMEASURED}) if line.partial else chart
 
 
 def matrix(g: Group, line: Line) -> Spec:

@@ -20,7 +20,7 @@ from PIL import Image
 from retain.report import figures
 from retain.report.check import pixels
 from retain.report.lines import Group, Line, clean, group
-from retain.report.table import COLUMNS, rows, sentence_of
+from retain.report.table import COLUMNS, left_out, rows, sentence_of
 from retain.result import Result
 
 SAMPLES = 240  # generated images shown of one run, all tasks together
@@ -78,6 +78,8 @@ def _section(g: Group) -> dict[str, Any]:
         "from_curve": any(r.curve.step for r in g.runs),
         "spread": any(len(line.runs) > 1 for line in g.lines),
         "joint": any(line.joint for line in g.lines),
+        "partial": g.partial,
+        "left_out": left_out(g),
         "matrices": [(line, figures.matrix(g, line)) for line in g.lines],
         "worked": _worked(g),
         "rows": [
@@ -97,7 +99,7 @@ def _section(g: Group) -> dict[str, Any]:
 def _worked(g: Group) -> dict[str, str] | None:
     """ACC, BWT and FWT of the first method, figure by figure, as one reads them off its matrix."""
     T = len(g.tasks)
-    if not 2 <= T <= 4:
+    if not 2 <= T <= 4 or any(r.bwt is None or r.fwt is None for r in g.lines[0].runs):
         return None
     R = 100 * g.lines[0].matrix  # the figures are shown rounded, the result is the table's
 

@@ -30,6 +30,7 @@ ORDER = ("naive", "l2", "ewc", "gem", "generative-replay", "replay")  # then the
 
 # Settings that change from seed to seed, or that do not change what is learned.
 NEUTRAL = {"seed", "seeds", "out", "path", "threads", "device", "quiet", "resume", "jobs", "workers"}
+NEUTRAL |= {"evaluate"}  # tested more or less, the same is learned
 NEUTRAL |= {"processes", "curve_every", "curve_samples", "checkpoint_every", "stream", "method", "methods"}
 
 
@@ -45,8 +46,16 @@ class Line:
 
     @cached_property
     def matrix(self) -> NDArray[np.float64]:
-        """The accuracy matrix [T + 1, T], the mean over seeds."""
-        return np.asarray(np.mean([r.accuracy for r in self.runs], axis=0), dtype=np.float64)
+        """The accuracy matrix [T + 1, T], each cell the mean over the seeds that measured it; NaN: none."""
+        R = np.asarray([r.accuracy for r in self.runs], dtype=np.float64)
+        seen = ~np.isnan(R)
+        total, count = np.where(seen, R, 0.0).sum(0), np.where(seen.any(0), seen.sum(0), np.nan)
+        return np.asarray(total / count, dtype=np.float64)
+
+    @cached_property
+    def partial(self) -> bool:
+        """Whether some cell was not measured with some seed."""
+        return bool(np.isnan([r.accuracy for r in self.runs]).any())
 
     @property
     def joint(self) -> bool:
@@ -67,6 +76,11 @@ class Group:
     about: str  # the stream's other parameters, for the eye
     tasks: tuple[str, ...]
     lines: tuple[Line, ...]
+
+    @property
+    def partial(self) -> bool:
+        """Whether any of its runs measured its accuracy matrix in part."""
+        return any(line.partial for line in self.lines)
 
     @property
     def runs(self) -> list[Result]:
@@ -101,7 +115,7 @@ def _group(stream: str, results: list[Result], colours: Mapping[str, str]) -> Gr
         key = _key(setting)
         first.setdefault(key, setting)
         other = runs.setdefault(key, {}).setdefault(r.seed, r)
-        if other.accuracy != r.accuracy:
+        if not np.array_equal(other.accuracy, r.accuracy, equal_nan=True):
             raise ValueError(
                 f"two different results of {first[key]['name']}, seed {r.seed}, on {stream}, of the same "
                 "settings: keep one of them"

@@ -43,8 +43,9 @@ class Stat:
 class Row:
     """One method with one setting on one stream, over its seeds. Accuracies in [0, 1].
 
-    None: the measure needs more than one task (BWT, FWT, forgetting), or exactly one joint run of
-    the same stream and seed (intransigence, over the seeds that have it).
+    None: the measure needs more than one task (BWT, FWT, forgetting), a cell of the accuracy matrix that
+    some run did not measure, or exactly one joint run of the same stream and seed (intransigence, over
+    the seeds that have it).
     """
 
     stream: str
@@ -55,7 +56,7 @@ class Row:
     bwt: Stat | None
     fwt: Stat | None
     forgetting: Stat | None
-    learning_accuracy: Stat
+    learning_accuracy: Stat | None
     intransigence: Stat | None
     train: Stat  # seconds, as the next three
     consolidate: Stat
@@ -80,9 +81,11 @@ def rows(g: Group) -> list[Row]:
 
 
 def _row(g: Group, line: Line) -> Row:
+    lacking = [] if line.joint else [v for r in line.runs if (v := _intransigence(g, r)) is not None]
+
     def over(measure: Callable[[Result], float | None]) -> Stat | None:
         values = [v for r in line.runs if (v := measure(r)) is not None]
-        return Stat.of(values) if values else None
+        return Stat.of(values) if len(values) == len(line.runs) else None  # never of some seeds alone
 
     def each(measure: Callable[[Result], float]) -> Stat:
         return Stat.of([measure(r) for r in line.runs])
@@ -96,8 +99,8 @@ def _row(g: Group, line: Line) -> Row:
         bwt=over(lambda r: r.bwt),
         fwt=over(lambda r: r.fwt),
         forgetting=over(lambda r: r.forgetting),
-        learning_accuracy=each(lambda r: r.learning_accuracy),
-        intransigence=None if line.joint else over(lambda r: _intransigence(g, r)),
+        learning_accuracy=over(lambda r: r.learning_accuracy),
+        intransigence=Stat.of(lacking) if lacking else None,
         train=each(lambda r: r.seconds.train),
         consolidate=each(lambda r: r.seconds.consolidate),
         evaluate=each(lambda r: r.seconds.evaluate),
@@ -298,8 +301,26 @@ def differences(lines: Sequence[Line]) -> list[Difference]:
     return statistics.compare(kept, "best")
 
 
+def left_out(g: Group) -> list[str]:
+    """Which measures are missing since accuracy matrices were measured in part, each in a sentence."""
+    whose: dict[str, list[str]] = {}
+    for line, row in zip(g.lines, rows(g), strict=True):
+        stats = {
+            **{name: of(row) for name, of in MEASURES.items()},
+            "learning accuracy": row.learning_accuracy,
+        }
+        names = [name for name, stat in stats.items() if stat is None]
+        if line.partial and names:
+            whose.setdefault(_join(names, " or "), []).append(_prose(line))
+    return [
+        f"no {names} of {_join(lines)}: that takes cells of the accuracy matrix that were not measured"
+        for names, lines in whose.items()
+    ]
+
+
 def caveats(results: Sequence[Result]) -> list[str]:
-    """What the numbers do not show: what the best is not surely above by ACC, and what looks suspicious.
+    """What the numbers do not show: what the best is not surely above by ACC, measures that cannot be given,
+    and what looks suspicious.
 
     Raises:
         ValueError: no results, or broken ones.
@@ -310,6 +331,7 @@ def caveats(results: Sequence[Result]) -> list[str]:
         for g in groups
         for text in [
             *(statistics.sentence(d) for d in differences(g.lines) if d.p is not None and not d.told_apart),
+            *left_out(g),
             *statistics.doubts({_prose(line): {r.seed: r.accuracy for r in line.runs} for line in g.lines}),
         ]
     ]
@@ -328,10 +350,14 @@ def _losses(g: Group, kept: Sequence[Line]) -> str:
     parts: list[str] = []
     before = ""
     for line in kept:
+        if np.isnan(line.matrix[1, 0]):
+            known = point(100 * float(line.matrix[-1, 0]))
+            parts.append(f"{_prose(line)} knows {g.tasks[0]} to {known} %{_held_back(g, line)}")
+            continue
         lost = round(100 * float(line.matrix[1, 0] - line.matrix[-1, 0]), 1)
         verb = "lost" if lost >= 0 else "gained"
         points = point(abs(lost))
-        if not parts:
+        if not before:
             text = f"{_prose(line)} has {verb} {points} points on {g.tasks[0]}"
         else:
             text = f"{_prose(line)} {points if verb == before else f'{verb} {points}'}"

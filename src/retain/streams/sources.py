@@ -10,7 +10,6 @@ from __future__ import annotations
 import gzip
 import lzma
 import zlib
-from functools import cache
 from pathlib import Path
 from typing import BinaryIO, Literal, NamedTuple, get_args
 
@@ -89,10 +88,20 @@ def load(data: Data, split: Split, folder: Path | str | None = None) -> tuple[Te
         raise ValueError(
             f"data must be one of {get_args(Data)} and split train or test, got {data!r}, {split!r}"
         )
-    return _load(data, split, None if folder is None else Path(folder).expanduser())
+    key = data, split, None if folder is None else Path(folder).expanduser()
+    if key not in _KEPT:
+        _KEPT[key] = _load(*key)
+    return _KEPT[key]
 
 
-@cache
+_KEPT: dict[tuple[str, str, Path | None], tuple[Tensor, Tensor]] = {}
+
+
+def give(data: Data, split: Split, folder: Path | str | None, images: Tensor, labels: Tensor) -> None:
+    """What `load` gives in this process from now on, on a machine that may not have the files."""
+    _KEPT[data, split, None if folder is None else Path(folder).expanduser()] = images, labels
+
+
 def _load(data: str, split: str, folder: Path | None) -> tuple[Tensor, Tensor]:
     if data in cifar.LAYOUTS:
         return _load_cifar(data, split, folder)

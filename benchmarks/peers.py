@@ -1,0 +1,253 @@
+"""retain beside avalanche-lib at the same work, each run in a process of its own, in alternation on one core.
+
+    make bench-peers
+    python benchmarks/peers.py --python .bench-peers/bin/python --methods naive,ewc --rounds 3
+    python benchmarks/peers.py --python .bench-peers/bin/python --lam 10,1000   # retain's and avalanche's
+    python benchmarks/peers.py --python .bench-peers/bin/python --quick
+
+Permuted MNIST, 10 tasks of 60,000 images, 784-256-256-10, batches of 128, one pass, SGD 0.1, all ten test
+sets after every task. Replay keeps 2,000 examples, GEM 256 a task with margin 0.5. The two libraries'
+Fishers differ (avalanche squares the gradients of batch means, about 1/128 of the Fisher), so that equal
+lam would not be equal strength: each one's lam for EWC is the best of its grid on the first two tasks with
+another seed. Round n runs with seed n; each library permutes the pixels in its own way. Seconds are those
+of training (consolidation included) and evaluation as each side's own clock has them, without imports and
+without making the tasks; retain's include the evaluation of the untrained network, avalanche's do not.
+"""
+
+from __future__ import annotations
+
+import argparse
+import itertools
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import altair as alt
+import torch
+from torch import Tensor
+
+from measure import Spread, alternate, markdown, parser, publish, ready, tell
+from retain.streams.sources import load
+
+DRIVER = Path(__file__).with_name("avalanche_run.py")
+SIDES = ("retain", "avalanche")
+METHODS = ("naive", "ewc", "replay", "gem")
+GRIDS: dict[str, tuple[float, ...]] = {
+    "retain": (1, 3, 10, 30, 100, 300),
+    "avalanche": (100, 300, 1_000, 3_000, 10_000, 30_000),
+}
+TASKS, TUNED_ON = 10, 2
+OTHER_SEED = 1000  # lam is chosen with it; rounds have seeds from 0
+STEMS = {"train": "train", "test": "t10k"}
+
+
+@dataclass(frozen=True)
+class Run:
+    """One run's figures; `acc` is the mean over all tasks at the end, 0 where training diverged."""
+
+    train: float
+    evaluate: float
+    acc: float
+    process: float  # seconds from the start of the process to its end
+    megabytes: float  # the most that was resident
+    versions: dict[str, str]
+
+    @property
+    def total(self) -> float:
+        """Both together."""
+        return self.train + self.evaluate
+
+
+@dataclass(frozen=True)
+class Bench:
+    """Where the data lie, how each side is started, and how large the work is."""
+
+    data: Path
+    python: str  # of avalanche's environment
+    tasks: int
+    grids: dict[str, tuple[float, ...]]  # lam of EWC to choose from, for each side
+
+    def run(self, side: str, method: str, seed: int, lam: float, tasks: int | None = None) -> Run:
+        """One process.
+
+        Raises:
+            RuntimeError: it failed, other than by a loss that became infinite.
+        """
+        with tempfile.TemporaryDirectory() as folder:
+            out = Path(folder) / "run"
+            command = self.command(side, method, seed, lam, tasks or self.tasks, out)
+            seconds, megabytes, code, said = timed(command, Path(folder) / "log")
+            if code and "became" not in said and "diverge" not in said:
+                raise RuntimeError(f"{' '.join(command)} ended with {code}:\n{said[-2000:]}")
+            if code:
+                return Run(seconds, 0.0, 0.0, seconds, megabytes, {})
+            return read(json.loads((out / "result.json").read_text()), seconds, megabytes)
+
+    def command(self, side: str, method: str, seed: int, lam: float, tasks: int, out: Path) -> list[str]:
+        """What is run; both sides' defaults that matter are spelled out in the two drivers."""
+        ours = [sys.executable, "-m", "retain.cli.main", "run", "permuted", method, "--quiet"]
+        ours += ["--curve-every", "0", "--curve-samples", "1", "--folder", str(self.data)]
+        theirs = [self.python, "-W", "ignore", str(DRIVER), method, "--data", str(self.data)]
+        given = {
+            "ewc": ["--lam", str(lam)],
+            "replay": ["--memory", "2000"],
+            "gem": ["--memory-per-task", "256", "--margin", "0.5"],
+        }
+        common = ["--tasks", str(tasks), "--seed", str(seed), "--out", str(out), *given.get(method, [])]
+        return (ours if side == "retain" else theirs) + common
+
+
+def timed(command: list[str], log: Path) -> tuple[float, float, int, str]:
+    """Wall seconds, peak megabytes, exit code and output of a process."""
+    start = time.perf_counter()
+    with log.open("w") as file:
+        process = subprocess.Popen(command, stdout=file, stderr=file)
+        _, status, usage = os.wait4(process.pid, 0)
+    process.returncode = os.waitstatus_to_exitcode(status)
+    return time.perf_counter() - start, usage.ru_maxrss / 1024, process.returncode, log.read_text()
+
+
+def read(result: dict[str, Any], process: float, megabytes: float) -> Run:
+    """From either side's result.json. What retain did beside training counts as evaluation."""
+    s = result["seconds"]
+    train = s["train"] + s.get("consolidate", 0.0)
+    evaluate = s["total"] - train if "total" in s else s["evaluate"]
+    acc = result["acc"] if result.get("finite", True) else 0.0
+    return Run(train, evaluate, acc, process, megabytes, result["versions"])
+
+
+def write_mnist(folder: Path, images: int | None, tests: int | None) -> None:
+    """MNIST as torchvision lays it out, which both libraries read; or the first images of it."""
+    raw = folder / "MNIST/raw"
+    raw.mkdir(parents=True)
+    for split, n in (("train", images), ("test", tests)):
+        x, y = load("mnist", split)  # type: ignore[arg-type]
+        for kind, t in (("images-idx3", x[:n, 0]), ("labels-idx1", y[:n].to(torch.uint8))):
+            (raw / f"{STEMS[split]}-{kind}-ubyte").write_bytes(idx(t))
+
+
+def idx(t: Tensor) -> bytes:
+    """A uint8 tensor with the header of the idx format: two zeros, 8 for unsigned bytes, the dimensions."""
+    head = bytes([0, 0, 8, t.dim()]) + b"".join(n.to_bytes(4, "big") for n in t.shape)
+    return head + t.contiguous().numpy().tobytes()
+
+
+def choose_lam(bench: Bench) -> dict[str, dict[float, float]]:
+    """For each side the accuracy on the first two tasks that each lam gives, with another seed."""
+    found: dict[str, dict[float, float]] = {side: {} for side in SIDES}
+    for side in SIDES:
+        for lam in bench.grids[side]:
+            acc = bench.run(side, "ewc", OTHER_SEED, lam, TUNED_ON).acc
+            found[side][lam] = acc
+            tell(f"lam of {side}: {lam:g} gives {100 * acc:.2f}% on {TUNED_ON} tasks")
+        best = max(found[side], key=lambda v: found[side][v])
+        if best in (bench.grids[side][0], bench.grids[side][-1]):
+            tell(f"note: the best lam of {side}, {best:g}, lies at the edge of its grid")
+    return found
+
+
+def side_of(bench: Bench, side: str, method: str, lam: float) -> Callable[[], Run]:
+    """A side that takes the next seed in each round."""
+    seeds: Iterator[int] = itertools.count()
+    return lambda: bench.run(side, method, next(seeds), lam)
+
+
+def said(r: Run) -> str:
+    return (
+        f"{r.total:.1f} s (training {r.train:.1f}, evaluation {r.evaluate:.1f}), ACC {100 * r.acc:.2f}%, "
+        f"process {r.process:.1f} s, {r.megabytes:.0f} MB"
+    )
+
+
+def figures_of(runs: dict[str, list[Run]]) -> dict[str, Any]:
+    ours, theirs = (runs[side] for side in SIDES)
+    names = ("total", "train", "evaluate", "acc", "process", "megabytes")
+    each = {side: {n: Spread.of([getattr(r, n) for r in runs[side]]) for n in names} for side in SIDES}
+    quicker = Spread.of([b.total / a.total for a, b in zip(ours, theirs, strict=True)])
+    acc = [sum(r.acc for r in runs[side]) / len(runs[side]) for side in SIDES]
+    versions = {**theirs[0].versions}
+    return {**each, "quicker": quicker, "mean_acc": dict(zip(SIDES, acc, strict=True)), "versions": versions}
+
+
+def rows(method: str, f: dict[str, Any]) -> list[list[str]]:
+    mean, out = f["mean_acc"], []
+    for side in SIDES:
+        s = f[side]
+        last = ["", ""]
+        if side == "retain":
+            last = [f["quicker"].text(".1f"), f"{100 * (mean['retain'] - mean['avalanche']):+.2f}"]
+        out.append([method, side, s["total"].text(".1f"), s["train"].text(".1f"), s["evaluate"].text(".1f"),
+                    f"{100 * mean[side]:.2f}", f"{s['megabytes'].median:.0f}", *last])  # fmt: skip
+    return out
+
+
+def chart(found: dict[str, Any]) -> Any:
+    points = [
+        {"method": method, "side": side, "what": what, "seconds": f[side][of].median}
+        for method, f in found.items()
+        for side in SIDES
+        for what, of in (("training", "train"), ("evaluation", "evaluate"))
+    ]
+    colour = alt.Color("what:N", scale=alt.Scale(range=["#9cc3e4", "#0072B2"]), title=None)
+    base = alt.Chart(alt.InlineData(values=points)).mark_bar()
+    x = alt.X("seconds:Q", title="seconds")
+    y = alt.Y("side:N", sort=list(SIDES), title=None)
+    bars = base.encode(x=x, y=y, color=colour).properties(width=520, height=alt.Step(20))
+    head = alt.Header(labelAngle=0, labelAlign="left")
+    return bars.facet(row=alt.Row("method:N", sort=list(found), title=None, header=head))
+
+
+def options() -> tuple[argparse.ArgumentParser, argparse.Namespace]:
+    made = parser(__doc__, rounds=5)
+    made.add_argument("--python", required=True, help="of the environment of benchmarks/peers.txt")
+    made.add_argument("--methods", default=",".join(METHODS), help=f"names with commas ({','.join(METHODS)})")
+    made.add_argument("--lam", help="of EWC, retain's and avalanche's, such as 10,1000 (chosen from grids)")
+    args = ready(made)
+    if unknown := set(args.methods.split(",")) - set(METHODS):
+        made.error(f"methods are {', '.join(METHODS)}, got {', '.join(unknown)}")
+    if args.lam is not None:
+        try:
+            values = tuple(float(v) for v in args.lam.split(","))
+        except ValueError:
+            values = ()
+        if len(values) != 2:
+            made.error(f"--lam takes two numbers with a comma, retain's and avalanche's, got {args.lam}")
+        args.lam = dict(zip(SIDES, values, strict=True))
+    return made, args
+
+
+def main() -> None:
+    _, args = options()
+    methods, tried = args.methods.split(","), None
+    with tempfile.TemporaryDirectory() as folder:
+        data = Path(folder)
+        write_mnist(data, *((600, 200) if args.quick else (None, None)))
+        grids = {side: grid[::3] if args.quick else grid for side, grid in GRIDS.items()}
+        bench = Bench(data, args.python, 2 if args.quick else TASKS, grids)
+        lam = args.lam or dict.fromkeys(SIDES, 0.0)
+        if "ewc" in methods and args.lam is None:
+            tried = choose_lam(bench)
+            lam = {side: max(accs, key=lambda v, accs=accs: accs[v]) for side, accs in tried.items()}
+        found = {}
+        for method in methods:
+            tell(f"{method}:")
+            sides = {side: side_of(bench, side, method, lam[side]) for side in SIDES}
+            found[method] = figures_of(alternate(sides, args.rounds, said))
+    head = ("method", "library", "in all, s", "training, s", "evaluation, s", "accuracy, %", "peak MB",
+            "times quicker", "points better")  # fmt: skip
+    table = markdown(head, [row for method, f in found.items() for row in rows(method, f)])
+    strength = f" EWC's lam: {lam['retain']:g} and {lam['avalanche']:g}." if "ewc" in methods else ""
+    peer = next(iter(found.values()))["versions"].get("avalanche-lib", "")
+    note = f"Median (least - greatest) of {args.rounds} rounds; avalanche-lib {peer}.{strength}"
+    publish("peers", args, {"methods": found, "lam": lam, "lam_tried": tried}, table, chart(found), note)
+
+
+if __name__ == "__main__":
+    main()
