@@ -17,22 +17,20 @@ class Diverged(RuntimeError):
 
 
 class Watch:
-    """The losses of the last steps, on the device."""
+    """The losses of the last steps, each a scalar where it was computed."""
 
     def __init__(self) -> None:
-        self.losses = torch.zeros(EVERY)
-        self.noted = 0
+        self.losses: list[Tensor] = []
 
     def note(self, loss: Tensor) -> bool:
         """Keep a loss; whether it is time to look."""
-        if self.losses.device != loss.device:
-            self.losses = self.losses.to(loss.device)
-        self.losses[self.noted] = loss
-        self.noted += 1
-        return self.noted == EVERY
+        self.losses.append(loss)
+        return len(self.losses) >= EVERY
 
     def first_bad(self) -> int | None:
         """How many steps ago the first bad loss was (1: the last step), or None; starts afresh."""
-        noted, self.noted = self.noted, 0
-        bad = (~self.losses[:noted].isfinite()).nonzero()
-        return noted - int(bad[0]) if len(bad) else None
+        noted, self.losses = self.losses, []
+        if not noted:
+            return None
+        bad = (~torch.stack(noted).isfinite()).nonzero()
+        return len(noted) - int(bad[0]) if len(bad) else None

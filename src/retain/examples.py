@@ -41,7 +41,7 @@ class Examples:
     def read(self, x: Tensor) -> Tensor:
         """Stored rows as the floating-point input of a network."""
         if x.dtype == torch.uint8:
-            x = x.to(torch.get_default_dtype()).div_(255)
+            x = torch.div(x, 255)
         if self.normalise is not None:
             x = x.sub(self.normalise[0]).div_(self.normalise[1])
         return x
@@ -54,7 +54,7 @@ class Examples:
         """y [n] of the examples that `index` names, or of all."""
         if index is None:
             return self.y if self.rows is None else self.y[self.rows]
-        return self.y[index if self.rows is None else self.rows[index]]
+        return self.y.index_select(0, index if self.rows is None else self.rows[index])
 
     def subset(self, index: Tensor) -> Examples:
         """Those that `index` [n] names, in its order, sharing the stored rows."""

@@ -30,7 +30,7 @@ from torch import Generator, Tensor
 
 from retain import tree
 from retain.optim import Optim
-from retain.types import Batch, Params, Problem, Scenario, Step, Task, cross_entropy, weighted
+from retain.types import Batch, Params, Problem, Scenario, Step, Task, batch_loss
 
 S = TypeVar("S")
 Stores = Literal["nothing", "statistics", "generator", "examples"]
@@ -175,8 +175,8 @@ class GradientMethod(Method[S]):
         """The scalar that one step descends: `view`, the cross-entropy, `loss`."""
         view = self.view(problem, params, state, batch.task, rng)
         logits = problem.logits(view, batch.x, batch.task, True)
-        losses = cross_entropy(logits, batch.y, problem.allowed(batch.task))
-        return self.loss(problem, view, state, batch, logits, weighted(batch, losses))
+        loss = batch_loss(batch, logits, problem.allowed(batch.task))
+        return self.loss(problem, view, state, batch, logits, loss)
 
     @final
     def finish(

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from retain.optim import Optim
+from retain.optim import Descent, Optim
 from retain.types import Params
 
 
@@ -28,7 +28,7 @@ class Stepper:
         self.live: Params = dict(own)
         self.names, self.optim, self.added, self.clip = names, optim, added, clip
         self.factor = 1.0  # of the schedule, on every learning rate
-        self.optimizers: dict[str, torch.optim.Optimizer] = {}
+        self.optimizers: dict[str, torch.optim.Optimizer | Descent] = {}
         self.base: dict[str, list[float]] = {}
 
     def reset(self) -> None:
@@ -70,13 +70,11 @@ class Stepper:
                     raise ValueError(
                         "the optimiser holds none of the model's parameters: make it over this model"
                     )
-            if isinstance(optim, Optim):
-                optimizer = optim.build([self.live[k] for k in self.members(prefix)])
+                optim.state.clear()
+                self.optimizers[prefix] = optim
             else:
-                optimizer = optim
-                optimizer.state.clear()
-            self.optimizers[prefix] = optimizer
-            self.base.setdefault(prefix, [g["lr"] for g in optimizer.param_groups])
+                self.optimizers[prefix] = optim.build([self.live[k] for k in self.members(prefix)])
+            self.base.setdefault(prefix, [g["lr"] for g in self.optimizers[prefix].param_groups])
 
     def ready(self) -> None:
         """Make the optimisers, if they are not."""
@@ -88,7 +86,9 @@ class Stepper:
         """Whether the model's own parameters are moved by SGD without momentum."""
         self.ready()
         own = self.optimizers[""]
-        return isinstance(own, torch.optim.SGD) and not any(g["momentum"] for g in own.param_groups)
+        if isinstance(own, torch.optim.SGD):
+            return not any(g["momentum"] for g in own.param_groups)
+        return isinstance(own, Descent)
 
     @property
     def largest_lr(self) -> float:
@@ -109,8 +109,9 @@ class Stepper:
         live = self.adopt(params) if params is not self.live else self.live
         self.ready()
         for prefix, optimizer in self.optimizers.items():
-            members = [live[k] for k in self.members(prefix)]
-            for k, p in zip(self.members(prefix), members, strict=True):
+            names = self.members(prefix)
+            members = [live[k] for k in names]
+            for k, p in zip(names, members, strict=True):
                 g = grads[k]
                 # torch's fused SGD misreads a gradient whose layout is not the parameter's, without an error
                 p.grad = g if g.stride() == p.stride() else torch.empty_like(p).copy_(g)

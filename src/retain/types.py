@@ -104,7 +104,7 @@ class Problem(NamedTuple):
 
     def loss(self, params: Params, batch: Batch, train: bool = True) -> Tensor:
         """Cross-entropy over the classes in play: a scalar, sum(weight * l) or the mean."""
-        return weighted(batch, self.losses(params, batch, train))
+        return batch_loss(batch, self.logits(params, batch.x, batch.task, train), self.allowed(batch.task))
 
     def losses(self, params: Params, batch: Batch, train: bool = True) -> Tensor:
         """The same, example by example: [N]."""
@@ -115,6 +115,13 @@ class Problem(NamedTuple):
 def weighted(batch: Batch, each: Tensor) -> Tensor:
     """The sum of each example's value [N] as the batch weights it, or the mean."""
     return each.mean() if batch.weight is None else batch.weight @ each
+
+
+def batch_loss(batch: Batch, logits: Tensor, allowed: Tensor | None) -> Tensor:
+    """The cross-entropy of a batch, as it weights its examples, from its logits [N, C]: a scalar."""
+    if batch.weight is None and batch.y.dim() == 1:  # the mean of labels: one operation instead of two
+        return nnf.cross_entropy(among(logits, allowed), batch.y)
+    return weighted(batch, cross_entropy(logits, batch.y, allowed))
 
 
 def among(logits: Tensor, allowed: Tensor | None) -> Tensor:

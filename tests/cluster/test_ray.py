@@ -200,10 +200,16 @@ TWO = "compare permuted --methods naive,ewc --samples 60000 --test-samples 100 -
 
 def test_ctrl_c_ends_all_however_often(tmp_path: Path) -> None:
     line = [*TWO.split(), "--on", "ray", "--workers", "2", "--out", str(tmp_path)]
-    process = subprocess.Popen(
-        [*RETAIN, *line], env=ENV, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
-        start_new_session=True,
-    )  # fmt: skip
+    before = signal.signal(
+        signal.SIGINT, signal.SIG_DFL
+    )  # a suite in the background is deaf to it, and its children
+    try:
+        process = subprocess.Popen(
+            [*RETAIN, *line], env=ENV, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+            start_new_session=True,
+        )  # fmt: skip
+    finally:
+        signal.signal(signal.SIGINT, before)
     assert process.stderr is not None
     said = ""
     while said.count(": begun") < 2:

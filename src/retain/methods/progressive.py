@@ -14,7 +14,7 @@ from retain.inputs import plain
 from retain.method import Method, Traits, Update, check_numbers
 from retain.optim import Optim
 from retain.parts import buffers, by_task, head_of, laterals, one_task, run
-from retain.types import Batch, Params, Problem, Task, cross_entropy, weighted
+from retain.types import Batch, Params, Problem, Task, batch_loss
 
 PREFIX = "lateral."
 
@@ -86,8 +86,7 @@ class Progressive(Method[State]):
         if one_task(batch.task) != state.tasks[-1]:
             raise ValueError(f"Progressive learns the task begun last, {state.tasks[-1]}")
         logits = run(problem, *_columns(params, state, len(state.tasks) - 1), batch.x, batch.task, True)
-        losses = cross_entropy(logits, batch.y, problem.allowed(batch.task))
-        loss = weighted(batch, losses)
+        loss = batch_loss(batch, logits, problem.allowed(batch.task))
         grads = tree.gradients(loss, {n: p for n, p in params.items() if p.requires_grad})
         with torch.no_grad():
             params = update(params, grads)
