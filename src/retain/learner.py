@@ -15,6 +15,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any, Literal, get_args
 
 import torch
@@ -78,6 +79,7 @@ class Learner:
         self.state: Any = None
         self.in_play = InPlay(scenario or "domain", classes or "all")
         self.watch = Watch()
+        self.room: Path | None = None  # a folder for what a method keeps on disk; set before the first data
         self.tasks = 0  # begun so far
         self.steps_planned, self.steps_done = 0, 0  # in the current task
         self._problem: Problem | None = None
@@ -318,7 +320,8 @@ class Learner:
                 f"the model must give logits [N, C] for {list(x.shape)}, it gave {list(out.shape)}"
             )
         self.in_play.outputs, self.in_play.device = out.shape[1], own.device
-        return Spec(tuple(x.shape[1:]), x.dtype, own.device, out.shape[1], self.binding.names, examples.range)
+        shape, names = tuple(x.shape[1:]), self.binding.names
+        return Spec(shape, x.dtype, own.device, out.shape[1], names, examples.range, self.room)
 
     def _enter(self, task: Task, steps: int) -> Task:
         if self.schedule != "constant" and steps < 1:

@@ -23,6 +23,7 @@ from retain.result import Result
 from retain.streams import Stream
 
 CHECKPOINT = "checkpoint.safetensors"
+MEMORY = "memory"  # the folder of what a method keeps on disk
 
 
 class Interrupted(Exception):
@@ -44,6 +45,8 @@ class Sitting:
     ):
         self.stream, self.learner, self.order, self.config = stream, learner, order, config
         self.path = None if out is None else Path(out) / CHECKPOINT
+        if out is not None and learner.room is None:
+            learner.room = Path(out) / MEMORY
         self.out, self.every = out, every
         self.identity = config if evaluate == "all" else {**config, "evaluate": evaluate}
         self.clock, self.record = Clock(), Record()

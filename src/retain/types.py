@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 import torch
@@ -81,6 +82,7 @@ class Spec(NamedTuple):
     classes: int  # C, the number of outputs
     names: tuple[str, ...]  # the model's own entries of Params that the optimiser moves
     range: tuple[float, float] | None  # what every pixel lies in; None where that is not known
+    room: Path | None = None  # a folder for what is too large for RAM; None: a temporary one must do
 
 
 class Layer(NamedTuple):

@@ -24,6 +24,7 @@ from retain import Replay, checkpoint, run
 from retain.examples import Examples
 from retain.memory import BadMemory, Balanced, Mapped, Reservoir, Slots, in_bytes, mapped, rowfile, undo
 from retain.memory.mapped import pick_few
+from retain.run import Interrupted
 from retain.types import Batch
 
 Bounds = tuple[float, float] | None
@@ -470,6 +471,19 @@ def test_replay_from_a_file_is_replay_from_ram(select: Any, tmp_path: Path) -> N
         assert method.examples_stored(state) == 16
         results.append({k: p.tolist() for k, p in of.params.items()})
     assert results[:2] == results[2:]
+
+
+def test_a_run_keeps_its_memory_in_its_folder_and_goes_on_with_it(tmp_path: Path) -> None:
+    method = Replay(memory_bytes="1280", replay_batch=9)
+    whole = run(stream("domain"), learner(method), out=tmp_path / "whole")
+    assert (tmp_path / "whole/memory").is_dir()
+    asked = iter([False, True])
+    with pytest.raises(Interrupted):
+        run(stream("domain"), learner(method), out=tmp_path / "two", stop=lambda: next(asked))
+    forget()  # as a new process has it
+    again = run(stream("domain"), learner(method), out=tmp_path / "two", resume=True)
+    assert again.accuracy == whole.accuracy
+    assert again.examples_stored == 16
 
 
 def test_replay_from_a_file_says_what_it_needs() -> None:

@@ -45,7 +45,7 @@ class Replay(GradientMethod[State]):
     memory_bytes: str | None = (
         None  # such as 2GB: as many as fit in a file of that size; none: `memory`, in RAM
     )
-    memory_file: str | None = None  # that file's folder; none: temporary, and the run cannot be resumed
+    memory_file: str | None = None  # that file's folder; none: the run's own (without --out a temporary one)
     select: Literal["reservoir", "ring", "balanced", "random", "herding"] = "reservoir"  # who is kept
     per_class: bool = False  # memory counts examples of each class; random and herding only
     replay_batch: int | None = None  # examples replayed each step; none: as many as are new
@@ -94,7 +94,8 @@ class Replay(GradientMethod[State]):
     def _empty(self, problem: Problem, batch: Batch) -> Reservoir | Balanced:
         slots: Slots | Mapped = Slots.like(batch, self.memory)
         if self.memory_bytes is not None:
-            slots = Mapped.like(batch, in_bytes(self.memory_bytes), self.memory_file, problem.spec.range)
+            folder = self.memory_file or problem.spec.room
+            slots = Mapped.like(batch, in_bytes(self.memory_bytes), folder, problem.spec.range)
         if self.select == "reservoir":
             return Reservoir(slots, 0)
         return Balanced.over(slots, newest=self.select == "ring")
