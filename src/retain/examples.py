@@ -70,10 +70,18 @@ class Examples:
         parts = [self.stored(i) for i in torch.split(torch.arange(len(self)), chunk)]
         return replace(self, x=torch.cat(parts), y=self.labels(), rows=None, arrange=None)
 
+    def to(self, device: torch.device) -> Examples:
+        """The same examples on a device, materialised; `index` of a batch must be there, too."""
+        done = self.materialise()
+        return replace(done, x=done.x.to(device), y=done.y.to(device))
+
     @property
     def shape(self) -> tuple[int, ...]:
         """Of one example, as a batch gives it."""
-        return tuple(self.stored(torch.zeros(1, dtype=torch.int64)).shape[1:])
+        return tuple(self.stored(self._first()).shape[1:])
+
+    def _first(self) -> Tensor:
+        return torch.zeros(1, dtype=torch.int64, device=self.y.device)
 
     @property
     def parts(self) -> tuple[Examples, ...]:
@@ -83,7 +91,7 @@ class Examples:
     @property
     def nbytes(self) -> int:
         """Bytes that `materialise` would take for x."""
-        one = self.stored(torch.zeros(1, dtype=torch.int64))
+        one = self.stored(self._first())
         return len(self) * one.numel() * one.element_size()
 
     @property
@@ -107,7 +115,7 @@ class Union:
     @cached_property
     def ends(self) -> Tensor:
         """Where each part ends: cumulative sizes [parts]."""
-        return torch.tensor([len(p) for p in self.parts]).cumsum(0)
+        return torch.tensor([len(p) for p in self.parts], device=self.y.device).cumsum(0)
 
     @cached_property
     def y(self) -> Tensor:
@@ -117,6 +125,10 @@ class Union:
     def materialise(self) -> Union:
         """The same with every part materialised."""
         return Union(tuple(p.materialise() for p in self.parts))
+
+    def to(self, device: torch.device) -> Union:
+        """The same with every part on a device."""
+        return Union(tuple(p.to(device) for p in self.parts))
 
     def part_of(self, index: Tensor) -> Tensor:
         """Which of the parts each example [n] comes from."""

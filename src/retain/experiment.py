@@ -24,6 +24,7 @@ from retain.methods import discover
 from retain.models import CNN, MLP, Init, initialise
 from retain.optim import Optim
 from retain.order import Order
+from retain.problem import Fast
 from retain.record import Cells
 from retain.result import Result
 from retain.run import Progress, run
@@ -69,6 +70,10 @@ class Settings:
     reset_optimizer: bool = False  # begin each task with a fresh optimiser; else --keep-optimizer
     seed: int = 0  # of data, order, initial weights and sampling
     threads: int = 1  # that torch computes with
+    device: Literal["cpu", "cuda"] = "cpu"  # where the network, its data and the method's memories are
+    precision: Literal["float32", "bf16"] = "float32"  # of training's matrix products
+    compile: bool = False  # training steps by torch.compile
+    channels_last: bool = False  # cnn: images with the channels last in memory
     evaluate: str = (
         "all"  # tests after a task: all, or current (it and the next), sample:N (of the past) or both
     )
@@ -84,6 +89,8 @@ class Settings:
         if self.curve_every is not None and self.curve_every < 0:
             raise ValueError(f"curve_every must be >= 0, got {self.curve_every}")
         Cells.of(self.evaluate, self.curve_every)
+        if self.channels_last and self.model != "cnn":
+            raise ValueError(f"channels_last is for images as a cnn takes them, model is {self.model}")
         if not self.hidden or min(self.hidden) < 1:
             raise ValueError(f"hidden must be widths >= 1, such as 256,256, got {self.hidden}")
         self.order, self.optim  # noqa: B018  (each checks its own settings)
@@ -131,8 +138,9 @@ class Experiment:
         plain = {
             k: list(v) if isinstance(v, tuple) else v for k, v in dataclasses.asdict(self.settings).items()
         }
-        if plain["evaluate"] == "all":  # left out, as before there was a choice: the same run, the same files
-            del plain["evaluate"]
+        for name in _LATER:  # left out as before there was a choice: the same run, the same files
+            if plain[name] == _DEFAULTS[name]:
+                del plain[name]
         return {"stream": self.stream, "method": describe(self.method), **plain}
 
     @classmethod
@@ -161,12 +169,23 @@ class Experiment:
         return build({"name": self.stream, **{k: v for k, v in given.items() if v is not None}})
 
     def build_model(self, stream: Stream) -> nn.Module:
-        """The network, its weights drawn from the seed."""
+        """The network, its weights drawn from the seed.
+
+        Raises:
+            ValueError: it should be on a GPU, and there is none.
+        """
         s = self.settings
+        if s.device == "cuda" and not torch.cuda.is_available():
+            raise ValueError(
+                "device is cuda, but torch finds no such GPU on this machine: leave device at cpu"
+            )
         torch.manual_seed(derive(s.seed, "model"))
-        if s.model == "cnn":
-            return initialise(CNN(stream.shape, stream.num_classes), s.init)
-        return initialise(MLP(stream.shape, stream.num_classes, s.hidden), s.init)
+        net: nn.Module = (
+            CNN(stream.shape, stream.num_classes)
+            if s.model == "cnn"
+            else MLP(stream.shape, stream.num_classes, s.hidden)
+        )
+        return initialise(net, s.init).to(s.device)  # drawn on the CPU: the same weights on any device
 
     def build_learner(self, stream: Stream) -> Learner:
         """Network, method and optimiser together."""
@@ -174,6 +193,7 @@ class Experiment:
         return Learner(
             self.build_model(stream), self.method, s.optim, seed=s.seed, scenario=stream.scenario,
             classes=stream.classes, schedule=s.schedule, clip=s.clip, reset_optimizer=s.reset_optimizer,
+            fast=Fast(s.precision, s.compile, s.channels_last),
         )  # fmt: skip
 
     def run(
@@ -196,6 +216,7 @@ class Experiment:
 
 
 _DEFAULTS = {f.name: f.default for f in fields(Settings)}
+_LATER = ("evaluate", "device", "precision", "compile", "channels_last")  # than the first result files
 _OF_STREAMS = {name for b in BUILDERS.values() for name in inspect.signature(b).parameters} & set(_DEFAULTS)
 
 

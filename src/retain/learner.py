@@ -27,7 +27,7 @@ from retain.examples import Examples, Union
 from retain.method import SLOWER, GradientMethod, Method
 from retain.methods import free_of_boundaries, usable_in
 from retain.optim import Optim, schedule_factor
-from retain.problem import Binding, InPlay
+from retain.problem import Binding, Fast, InPlay
 from retain.seeds import derive
 from retain.stepper import Stepper
 from retain.streams import Stream
@@ -50,6 +50,7 @@ class Learner:
         schedule: of the learning rate within each task.
         clip: largest norm of the gradient, for the model and for what a method adds to it.
         reset_optimizer: begin each task with a fresh optimiser.
+        fast: bf16, torch.compile, channels-last: how training steps are computed.
 
     Raises:
         ValueError: a setting outside its range, or a model without parameters to train.
@@ -59,6 +60,7 @@ class Learner:
         self, model: nn.Module, method: Method[Any], optim: Optim | torch.optim.Optimizer | None = None, *,
         seed: int = 0, scenario: Scenario | None = None, classes: Classes | None = None,
         schedule: Schedule = "constant", clip: float | None = None, reset_optimizer: bool = False,
+        fast: Fast | None = None,
     ):  # fmt: skip
         _check(clip, schedule, scenario, classes)
         if not isinstance(method, Method):
@@ -69,7 +71,9 @@ class Learner:
         self.scenario, self.classes = scenario, classes
         self.schedule, self.reset_optimizer = schedule, reset_optimizer
         self.rng = torch.Generator().manual_seed(derive(seed, "method"))
-        self.binding = Binding(model)
+        if fast is not None and fast.channels_last:
+            model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self.binding = Binding(model, fast)
         if not self.binding.names:
             raise ValueError("the model has no parameter that requires a gradient: nothing could be learned")
         self.stepper = Stepper(
@@ -232,11 +236,11 @@ class Learner:
 
     def accuracy(self, examples: Examples, task: Task, batch_size: int = 2000) -> float:
         """The share, in [0, 1], of examples of a task whose label is predicted."""
-        right = 0
-        for index in torch.arange(len(examples)).split(batch_size):
+        right = torch.zeros((), dtype=torch.int64, device=self.device)
+        for index in torch.arange(len(examples), device=examples.parts[0].y.device).split(batch_size):
             x, y = examples.batch(index)
-            right += int((self.predict(x, task).argmax(1).cpu() == y).sum())
-        return right / len(examples)
+            right += (self.predict(x, task).argmax(1) == y.to(self.device)).sum()
+        return int(right) / len(examples)
 
     def check(self) -> None:
         """Raise `Diverged` if a loss noted since the last look, or a parameter, is NaN or infinite."""
@@ -295,6 +299,11 @@ class Learner:
         self.rng.set_state(snapshot["rng"])
         torch.set_rng_state(snapshot["torch_rng"])
         self.tasks, self.steps_done = snapshot["tasks"], snapshot["steps_done"]
+
+    @property
+    def device(self) -> torch.device:
+        """Where the model's parameters are."""
+        return self.stepper.live[self.binding.names[0]].device
 
     @property
     def state_bytes(self) -> int:

@@ -67,6 +67,12 @@ class Descent:
             params = group["params"]
             torch._foreach_add_(params, [p.grad for p in params], alpha=-group["lr"])
 
+    def zero_grad(self) -> None:
+        """Forget the gradients."""
+        for group in self.param_groups:
+            for p in group["params"]:
+                p.grad = None
+
 
 def schedule_factor(kind: Literal["constant", "linear", "cosine"], step: int, steps: int) -> float:
     """The factor on the learning rate at step 0 <= step < steps of a task: 1 at its first step.

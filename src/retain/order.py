@@ -50,12 +50,15 @@ class Order:
         """Steps in all for a task of n examples."""
         return self.iterations or self.epochs * self.per_epoch(n)
 
-    def indices(self, n: int, seed: int, task: int, start: int = 0) -> Iterator[Tensor]:
-        """The examples of each step from step `start` on."""
+    def indices(
+        self, n: int, seed: int, task: int, start: int = 0, device: torch.device | None = None
+    ) -> Iterator[Tensor]:
+        """The examples of each step from step `start` on; sent to a device an epoch at a time."""
         per_epoch, steps = self.per_epoch(n), self.steps(n)
         for epoch in range(start // per_epoch, -(-steps // per_epoch)):
             rng = torch.Generator().manual_seed(derive(seed, "order", task, epoch))
-            batches = torch.randperm(n, generator=rng).split(self.batch_size)[:per_epoch]
+            order = torch.randperm(n, generator=rng).to(device)
+            batches = order.split(self.batch_size)[:per_epoch]
             first = max(start - epoch * per_epoch, 0)
             yield from batches[first : steps - epoch * per_epoch]
 

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from contextlib import ExitStack
+from dataclasses import dataclass
 from functools import partial
+from typing import Literal
 
 import torch
 import torch.nn.functional as nnf
@@ -20,6 +22,22 @@ NO_HEAD = (
 )
 
 
+@dataclass(frozen=True)
+class Fast:
+    """How the network is computed in training steps; the same numbers but for rounding.
+
+    Prediction, Fisher, features and whatever else runs outside training mode stay in float32, uncompiled.
+    """
+
+    precision: Literal["float32", "bf16"] = "float32"  # of matrix products; weights stay as they are
+    compile: bool = False  # by torch.compile, which needs a C++ compiler, or Triton on a GPU
+    channels_last: bool = False  # the order in memory of images and convolutions
+
+    def __post_init__(self) -> None:
+        if self.precision not in ("float32", "bf16"):
+            raise ValueError(f"precision must be float32 or bf16, got {self.precision!r}")
+
+
 class Binding:
     """A module as a function of its parameters and buffers, in training or evaluation mode.
 
@@ -27,8 +45,9 @@ class Binding:
     `functional_call`: the same numbers, the first a little faster.
     """
 
-    def __init__(self, model: nn.Module):
-        self.model = model
+    def __init__(self, model: nn.Module, fast: Fast | None = None):
+        self.model, self.fast = model, fast or Fast()
+        self.compiled = torch.compile(model) if self.fast.compile else model
         self.own: Params = {**dict(model.named_parameters()), **dict(model.named_buffers())}
         self.names = tuple(k for k, p in model.named_parameters() if p.requires_grad)
         # What its owner has put in evaluation mode (a frozen BatchNorm) stays there.
@@ -45,8 +64,16 @@ class Binding:
     def logits(self, params: Params, x: Tensor, task: Tensor, train: bool = False) -> Tensor:
         """[N, C] of inputs [N, ...]. In training mode BatchNorm moves the buffers in `params`."""
         self.mode(train)
+        if self.fast.channels_last and x.dim() == 4:
+            x = x.contiguous(memory_format=torch.channels_last)
+        if train and self.fast.precision == "bf16":
+            with torch.autocast(x.device.type, torch.bfloat16):
+                return self._call(params, x, train).float()
+        return self._call(params, x, train)
+
+    def _call(self, params: Params, x: Tensor, train: bool) -> Tensor:
         if all(params[k] is p for k, p in self.own.items()):
-            out: Tensor = self.model(x)
+            out: Tensor = (self.compiled if train else self.model)(x)
         else:
             out = functional_call(self.model, {k: params[k] for k in self.own}, (x,))
         return out

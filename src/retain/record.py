@@ -119,7 +119,10 @@ class Evaluator:
     grow with the tasks, and there is no sample: no curve is measured.
     """
 
-    def __init__(self, stream: Stream, samples: int, cells: Cells | None = None, seed: int = 0):
+    def __init__(
+        self, stream: Stream, samples: int, cells: Cells | None = None, seed: int = 0,
+        device: torch.device | None = None,
+    ):  # fmt: skip
         self.tasks, self.cells, self.seed = list(stream), cells or Cells(), seed
         tests = [task.test for task in self.tasks]
         if any(t is None for t in tests):
@@ -128,11 +131,12 @@ class Evaluator:
         self.samples = []
         if not self.cells.whole:
             return
+        device = device or torch.device("cpu")
         for task, test in zip(self.tasks, self.tests, strict=True):
             rng = torch.Generator().manual_seed(derive(0, "curve", task.index))
-            self.samples.append(test.subset(torch.randperm(len(test), generator=rng)[:samples]).materialise())
+            self.samples.append(test.subset(torch.randperm(len(test), generator=rng)[:samples]).to(device))
         if sum(t.nbytes for t in self.tests) <= CACHE_BYTES:
-            self.tests = [t.materialise() for t in self.tests]
+            self.tests = [t.to(device) for t in self.tests]
 
     def columns(self, i: int) -> list[int]:
         """The tasks that are tested after `i` tasks are learned."""

@@ -75,7 +75,7 @@ def run(
     cells = Cells.of(evaluate, curve_every)
     config = config or default_config(stream, learner, order, evaluate)
     r = Sitting(stream, learner, order, out, checkpoint_seconds, config, evaluate)
-    evaluator = Evaluator(stream, curve_samples, cells, learner.seed)
+    evaluator = Evaluator(stream, curve_samples, cells, learner.seed, learner.device)
     learner.follow(stream)
     if note := caution([learner.method], stream.scenario):
         logging.getLogger("retain").warning("retain: note: %s", note)
@@ -93,7 +93,7 @@ def run(
             with r.clock.on("consolidate"):
                 learner.begin_task(task, steps)
         with r.clock.on("train"):
-            indices = order.indices(len(data), learner.seed, task.index, max(start, 0))
+            indices = order.indices(len(data), learner.seed, task.index, max(start, 0), learner.device)
             for done, index in enumerate(indices, max(start, 0) + 1):
                 learner.observe(*data.batch(index), r.tasks_of(i, index))
                 r.record.steps += 1

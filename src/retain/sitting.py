@@ -55,17 +55,17 @@ class Sitting:
     def data(self, i: int) -> Examples | Union:
         """What the method is fed in task i: its own examples, or those of all tasks so far."""
         if self.learner.method.data == "task":
-            return self.stream[i].train.materialise()
+            return self.stream[i].train.to(self.learner.device)
         so_far = list(self.stream)[: i + 1]
-        return Union(tuple(p for task in so_far for p in task.train.parts)).materialise()
+        return Union(tuple(p for task in so_far for p in task.train.parts)).to(self.learner.device)
 
     def tasks_of(self, i: int, index: Tensor) -> Tensor | None:
         """Which task each example of `data(i)` that `index` [n] names is from; None: all from task i."""
         if self.learner.method.data == "task":
             return None
         so_far = list(self.stream)[: i + 1]
-        ends = torch.tensor([len(task.train) for task in so_far]).cumsum(0)
-        numbers = torch.tensor([task.index for task in so_far])
+        ends = torch.tensor([len(task.train) for task in so_far], device=index.device).cumsum(0)
+        numbers = torch.tensor([task.index for task in so_far], device=index.device)
         return numbers[torch.bucketize(index, ends, right=True)]
 
     def save_now_and_then(self, task: int, step: int, stop: Callable[[], bool] | None) -> None:
