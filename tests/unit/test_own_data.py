@@ -162,6 +162,18 @@ def test_from_datasets_equals_from_arrays():
     assert contents(Stream.from_datasets([plain])) == contents(Stream.from_arrays([a]))
 
 
+def test_workers_read_the_same_in_the_same_order():
+    x = np.random.default_rng(0).random((2000, 3))  # more items than a process may hold files open
+    set_ = TensorDataset(torch.from_numpy(x), torch.arange(2000) % 7)
+    assert contents(Stream.from_datasets([(set_, set_)], workers=2)) == contents(
+        Stream.from_datasets([(set_, set_)])
+    )
+    with pytest.raises(ValueError, match=r"task 1: train: item 1 is a Tensor"):
+        Stream.from_datasets([([(x[0], 1), torch.ones(2)], set_)], workers=1)
+    with pytest.raises(ValueError, match="workers must be >= 0, got -1"):
+        Stream.from_datasets([(set_, set_)], workers=-1)
+
+
 @pytest.mark.parametrize(
     "item, message",
     [

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any, Protocol
 
 import numpy as np
 import torch
 from torch import Tensor
+from torch.utils.data import DataLoader
 
 from retain.examples import Examples
 from retain.seeds import generator
 from retain.types import Task
+
+AHEAD = 64  # items that a worker reads at a time
 
 Array = Tensor | np.ndarray[Any, Any]
 Arrays = tuple[Array, Array, Array, Array]  # x_train, y_train, x_test, y_test
@@ -75,12 +78,27 @@ def _tensor(values: Array, what: str) -> Tensor:
     return torch.from_numpy(values if values.flags.writeable else values.copy())
 
 
-def read_dataset(dataset: SizedDataset, task: int, split: str) -> tuple[Tensor, Tensor]:
+def _items(dataset: SizedDataset, workers: int) -> Iterator[Any]:
+    """All items in order; with workers, read by as many processes, some batches ahead."""
+    if workers == 0:
+        yield from (dataset[i] for i in range(len(dataset)))
+        return
+    loader: Any = DataLoader(dataset, AHEAD, num_workers=workers, collate_fn=list)  # type: ignore[arg-type]
+    for portion in loader:
+        # cloned: what a worker sends holds a file open for as long as it lives
+        yield from (
+            tuple(v.clone() if isinstance(v, Tensor) else v for v in item)
+            if isinstance(item, tuple | list)
+            else item
+            for item in portion
+        )
+
+
+def read_dataset(dataset: SizedDataset, task: int, split: str, workers: int = 0) -> tuple[Tensor, Tensor]:
     """All of a dataset as x [N, ...] and y [N]."""
     where = f"task {task + 1}: {split}"
     xs, ys = [], []
-    for i in range(len(dataset)):
-        item = dataset[i]
+    for i, item in enumerate(_items(dataset, workers)):
         if not isinstance(item, tuple | list) or len(item) != 2:
             raise ValueError(f"{where}: item {i} is a {type(item).__name__}; it must be a pair (x, label)")
         xs.append(_tensor(item[0], f"{where}: x of item {i} (torchvision: use transforms.ToTensor())"))

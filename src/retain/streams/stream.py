@@ -135,17 +135,23 @@ class Stream(Sequence[Task]):
         validation: int = 0,
         seed: int = 0,
         names: Sequence[str] | None = None,
+        workers: int = 0,
     ) -> Stream:
         """The same of map-style torch Datasets: for each task (train, test), items (x, label).
 
         Each dataset is read once, here, into tensors that stay in memory; a random transform is
-        thereby drawn once. x must come as a tensor or a NumPy array.
+        thereby drawn once. x must come as a tensor or a NumPy array. With `workers` so many processes
+        read ahead, as those of a torch DataLoader do.
 
         Raises:
             ValueError: as for `from_arrays`, or an item is not a pair of such x and an integer.
         """
+        if workers < 0:
+            raise ValueError(f"workers must be >= 0, got {workers}")
         sets = [
-            examples_of((*read_dataset(train, t, "train"), *read_dataset(test, t, "test")), t)
+            examples_of(
+                (*read_dataset(train, t, "train", workers), *read_dataset(test, t, "test", workers)), t
+            )
             for t, (train, test) in enumerate(tasks)
         ]
         return _of_own("datasets", sets, scenario, classes, validation, seed, names)
