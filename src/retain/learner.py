@@ -366,8 +366,8 @@ class Learner:
         device, index = self._bound.spec.device, HIDDEN if self._task is None else self._task.index
         x, y = x.to(device), y.to(device)
         if tasks is None or index == HIDDEN:
-            tasks = torch.full((len(y),), index)
-        return Batch(x, y, tasks.to(y.device))
+            return Batch(x, y, torch.full((len(y),), index, device=device))
+        return Batch(x, y, tasks.to(device))
 
     def _scheduled(self) -> Stepper:
         if self._task is None and self.schedule != "constant":

@@ -38,9 +38,11 @@ class Slots(NamedTuple):
         last = dict(zip(slots, rows, strict=True))
         if not last:
             return self
-        to = torch.tensor(list(last), device=self.x.device)
-        of = torch.tensor(list(last.values()), device=batch.x.device)
-        self.x[to], self.y[to], self.task[to] = batch.x[of], batch.y[of], batch.task[of]
+        # not blocking: a GPU is not waited for
+        to = torch.tensor(list(last)).to(self.x.device, non_blocking=True)
+        of = torch.tensor(list(last.values())).to(batch.x.device, non_blocking=True)
+        for mine, new in ((self.x, batch.x), (self.y, batch.y), (self.task, batch.task)):
+            mine.index_copy_(0, to, new.index_select(0, of))  # quicker than mine[to] = new[of], as is `at`
         return self._replace(filled=max(self.filled, 1 + max(last)))
 
     def draw(self, n: int, rng: Generator) -> Batch:
@@ -49,11 +51,11 @@ class Slots(NamedTuple):
 
     def pick(self, n: int, rng: Generator) -> Tensor:
         """Which slots `draw` gives: [n]."""
-        return pick(n, self.filled, rng).to(self.x.device)
+        return pick(n, self.filled, rng).to(self.x.device, non_blocking=True)
 
     def at(self, i: Tensor) -> Batch:
         """What lies in the slots i [n]."""
-        return Batch(self.x[i], self.y[i], self.task[i])
+        return Batch(self.x.index_select(0, i), self.y.index_select(0, i), self.task.index_select(0, i))
 
     def all(self) -> Batch:
         """The filled slots, and no row that was never written."""
