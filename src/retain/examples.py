@@ -67,8 +67,15 @@ class Examples:
         """
         if self.rows is None and self.arrange is None:
             return self
-        parts = [self.stored(i) for i in torch.split(torch.arange(len(self)), chunk)]
-        return replace(self, x=torch.cat(parts), y=self.labels(), rows=None, arrange=None)
+        out = torch.empty(len(self), *self.shape, dtype=self.x.dtype, device=self.x.device)
+        for start in range(0, len(self), chunk):
+            into = out[start : start + chunk]
+            if self.rows is None:  # rows in their order need no gathering first
+                x = self.x[start : start + chunk]
+                into.copy_(x if self.arrange is None else self.arrange(x))
+            else:
+                into.copy_(self.stored(torch.arange(start, start + len(into), device=self.rows.device)))
+        return replace(self, x=out, y=self.labels(), rows=None, arrange=None)
 
     def to(self, device: torch.device) -> Examples:
         """The same examples on a device, materialised; `index` of a batch must be there, too."""
