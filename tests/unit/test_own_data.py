@@ -162,6 +162,7 @@ def test_from_datasets_equals_from_arrays():
     assert contents(Stream.from_datasets([plain])) == contents(Stream.from_arrays([a]))
 
 
+@pytest.mark.filterwarnings("ignore:This DataLoader will create")  # of a machine with fewer cores
 def test_workers_read_the_same_in_the_same_order():
     x = np.random.default_rng(0).random((2000, 3))  # more items than a process may hold files open
     set_ = TensorDataset(torch.from_numpy(x), torch.arange(2000) % 7)
