@@ -102,6 +102,11 @@ class Chain(GradientMethod[tuple[Any, ...]]):
         return grads
 
     @property
+    def divides(self) -> bool:
+        """Whether each of them does, and none has something of its own to say of the rows."""
+        return all(m.divides and type(m).rows is GradientMethod.rows for m in self.methods)
+
+    @property
     def follows_steps(self) -> bool:
         """Whether any of them does."""
         return any(m.follows_steps for m in self.methods)

@@ -18,11 +18,11 @@ import torch
 from torch import nn
 
 from retain.combine import describe, owners
-from retain.learner import Learner, Schedule
+from retain.learner import Learner
 from retain.method import Method
 from retain.methods import discover
 from retain.models import CNN, MLP, Init, initialise
-from retain.optim import Optim
+from retain.optim import Optim, Schedule
 from retain.order import Order
 from retain.problem import Fast
 from retain.record import Cells

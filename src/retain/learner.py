@@ -16,7 +16,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -26,14 +26,13 @@ from retain.divergence import Diverged, Watch
 from retain.examples import Examples, Union
 from retain.method import SLOWER, GradientMethod, Method
 from retain.methods import free_of_boundaries, usable_in
-from retain.optim import Optim, schedule_factor
+from retain.optim import Optim, Schedule, check_word, schedule_factor
+from retain.parallel import World, world
 from retain.problem import Binding, Fast, InPlay
 from retain.seeds import derive
 from retain.stepper import Stepper
 from retain.streams import Stream
 from retain.types import HIDDEN, Batch, Classes, Params, Problem, Scenario, Spec, Task, among
-
-Schedule = Literal["constant", "linear", "cosine"]
 
 
 class Learner:
@@ -62,11 +61,9 @@ class Learner:
         schedule: Schedule = "constant", clip: float | None = None, reset_optimizer: bool = False,
         fast: Fast | None = None,
     ):  # fmt: skip
-        _check(clip, schedule, scenario, classes)
+        check_word("schedule", schedule, Schedule)
         if not isinstance(method, Method):
-            raise TypeError(
-                f"method must be one such as retain.EWC(lam=10), with its brackets, got {method!r}"
-            )
+            raise TypeError(f"method must be one such as retain.EWC(lam=10), with brackets, got {method!r}")
         self.model, self.method, self.seed = model, method, seed
         self.scenario, self.classes = scenario, classes
         self.schedule, self.reset_optimizer = schedule, reset_optimizer
@@ -76,6 +73,7 @@ class Learner:
         self.binding = Binding(model, fast)
         if not self.binding.names:
             raise ValueError("the model has no parameter that requires a gradient: nothing could be learned")
+        self.world: World = world(self.binding.own[self.binding.names[0]].device)
         self.stepper = Stepper(
             self.binding.own, self.binding.names, optim or Optim(), method.optimizers(), clip
         )
@@ -117,7 +115,11 @@ class Learner:
         if self._problem is not None:
             return self._problem
         usable_in(self.method, self.in_play.scenario)
-        self._problem = self.binding.problem(self._spec(examples), self.in_play)
+        self._problem = self.binding.problem(self._spec(examples), self.in_play, self.world)
+        if self.world.size > 1:
+            divides = isinstance(self.method, GradientMethod) and self.method.divides
+            settings = (repr(self.method), self.seed, self.in_play.scenario, self.in_play.classes)
+            self.binding.join(self.world, settings, examples if divides else None)
         with torch.no_grad():
             self._adopt(self.method.init(self._problem, self.params, self.rng))
         return self._problem
@@ -170,6 +172,7 @@ class Learner:
             state = self.method.end_task(problem, self.params, self.state, task, self.stepper, self.rng)
             self._adopt(state)
         self.check()
+        self.world.check_same("the parameters after a task", self.params, "data, machines or versions do")
 
     # ---- the same, inside a loop of one's own ----
 
@@ -183,8 +186,11 @@ class Learner:
         return batch
 
     def loss(self, batch: Batch) -> Tensor:
-        """The scalar to call `backward()` on."""
-        loss = self._steps_by_gradient.objective(self._bound, self.params, self.state, batch, self.rng)
+        """The scalar to call `backward()` on; where several processes train, the mean over them is the loss."""
+        method, problem = self._steps_by_gradient, self._bound
+        loss = method.objective(
+            problem, self.params, self.state, method.part(problem, self.params, batch), self.rng
+        )
         self._pending = batch, loss.detach()
         return loss
 
@@ -203,6 +209,7 @@ class Learner:
         if all(p.grad is None for p in moved.values()):
             raise RuntimeError("step found no gradient: loss.backward() comes between loss and step")
         grads = {k: torch.zeros_like(p) if p.grad is None else p.grad for k, p in moved.items()}
+        grads, loss = tree.averaged(self.world, grads, loss)
         self.params, self.state = self._steps_by_gradient.finish(
             problem, self.params, self.state, batch, grads, self._scheduled()
         )
@@ -236,11 +243,15 @@ class Learner:
 
     def accuracy(self, examples: Examples, task: Task, batch_size: int = 2000) -> float:
         """The share, in [0, 1], of examples of a task whose label is predicted."""
-        right = torch.zeros((), dtype=torch.int64, device=self.device)
-        for index in torch.arange(len(examples), device=examples.parts[0].y.device).split(batch_size):
+        return self.right(examples, task, slice(None), batch_size) / len(examples)
+
+    def right(self, examples: Examples, task: Task, rows: slice, batch_size: int = 2000) -> int:
+        """Of how many of these rows of the examples of a task the label is predicted."""
+        found = torch.zeros((), dtype=torch.int64, device=self.device)
+        for index in torch.arange(len(examples), device=examples.parts[0].y.device)[rows].split(batch_size):
             x, y = examples.batch(index)
-            right += (self.predict(x, task).argmax(1) == y.to(self.device)).sum()
-        return int(right) / len(examples)
+            found += (self.predict(x, task).argmax(1) == y.to(self.device)).sum()
+        return int(found)
 
     def check(self) -> None:
         """Raise `Diverged` if a loss noted since the last look, or a parameter, is NaN or infinite."""
@@ -365,6 +376,8 @@ class Learner:
     def _plain(self, x: Tensor, y: Tensor, tasks: Tensor | None = None) -> Batch:
         device, index = self._bound.spec.device, HIDDEN if self._task is None else self._task.index
         x, y = x.to(device), y.to(device)
+        if self.steps_done == 0:
+            self.world.check_same("the batches", (x, y), "each process has to get the whole batch, unshared")
         if tasks is None or index == HIDDEN:
             return Batch(x, y, torch.full((len(y),), index, device=device))
         return Batch(x, y, tasks.to(device))
@@ -397,16 +410,3 @@ class Learner:
             return f"{formula} = {stretch:.4g} > 2, where steps of SGD diverge; {self.method.remedy}"
         note = f"{formula} = {stretch:.4g}; " if stretch else ""
         return note + SLOWER
-
-
-def _check(clip: float | None, schedule: str, scenario: str | None, classes: str | None) -> None:
-    if clip is not None and not clip > 0:
-        raise ValueError(f"clip must be > 0, got {clip}")
-    given = {
-        "schedule": (schedule, Schedule),
-        "scenario": (scenario, Scenario),
-        "classes": (classes, Classes),
-    }
-    for name, (value, kind) in given.items():
-        if value is not None and value not in get_args(kind):
-            raise ValueError(f"{name} must be one of {', '.join(get_args(kind))}, got {value!r}")

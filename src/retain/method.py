@@ -170,6 +170,34 @@ class GradientMethod(Method[S]):
         """Whether `after_step` is overridden: only then are the old parameters cloned each step."""
         return type(self).after_step is not GradientMethod.after_step
 
+    @property
+    def divides(self) -> bool:
+        """Whether several processes can each do some rows of a batch: the loss is a weighted sum over them.
+
+        By default where neither `view` nor `loss` is overridden. Where not, each process does them all.
+        """
+        cls = type(self)
+        return cls.view is GradientMethod.view and cls.loss is GradientMethod.loss
+
+    def rows(self, batch: Batch, rows: slice) -> Batch:
+        """These rows of a batch, and what `batch.extra` says of them, for a method that `divides`."""
+        weight = None if batch.weight is None else batch.weight[rows]
+        return Batch(batch.x[rows], batch.y[rows], batch.task[rows], weight, batch.extra)
+
+    @final
+    def part(self, problem: Problem, params: Params, batch: Batch) -> Batch:
+        """What this process evaluates of a batch, so weighted that the mean over all processes is the whole loss.
+
+        (So a term that does not depend on the rows counts once.)
+        """
+        world, n = problem.world, len(batch.y)
+        if world.size == 1 or n < world.size or not self.divides:
+            return batch
+        weight = batch.weight
+        if weight is None:
+            weight = params[problem.spec.names[0]].new_full((n,), 1 / n)
+        return self.rows(batch._replace(weight=world.size * weight), world.rows(n))
+
     @final
     def objective(self, problem: Problem, params: Params, state: S, batch: Batch, rng: Generator) -> Tensor:
         """The scalar that one step descends: `view`, the cross-entropy, `loss`."""
@@ -198,10 +226,11 @@ class GradientMethod(Method[S]):
         """One step: batch, objective, gradient, update, after_step."""
         with torch.no_grad():
             batch, state = self.batch(problem, params, state, batch, rng)
-        loss = self.objective(problem, params, state, batch, rng)
+        loss = self.objective(problem, params, state, self.part(problem, params, batch), rng)
         grads = tree.gradients(loss, {k: p for k, p in params.items() if p.requires_grad})
+        grads, loss = tree.averaged(problem.world, grads, loss.detach())
         params, state = self.finish(problem, params, state, batch, grads, update)
-        return params, state, loss.detach()
+        return params, state, loss
 
     def predict(self, problem: Problem, params: Params, state: S, x: Tensor, task: Tensor) -> Tensor:
         """The logits of the view."""

@@ -5,10 +5,12 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import torch
 from torch import Tensor
+
+Schedule = Literal["constant", "linear", "cosine"]
 
 
 @dataclass(frozen=True)
@@ -74,7 +76,13 @@ class Descent:
                 p.grad = None
 
 
-def schedule_factor(kind: Literal["constant", "linear", "cosine"], step: int, steps: int) -> float:
+def check_word(name: str, value: object, kind: object) -> None:
+    """Raise ValueError unless the value is one of the words of a Literal."""
+    if value not in get_args(kind):
+        raise ValueError(f"{name} must be one of {', '.join(get_args(kind))}, got {value!r}")
+
+
+def schedule_factor(kind: Schedule, step: int, steps: int) -> float:
     """The factor on the learning rate at step 0 <= step < steps of a task: 1 at its first step.
 
     >>> [round(schedule_factor("linear", i, 4), 2) for i in range(4)]

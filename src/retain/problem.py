@@ -14,11 +14,19 @@ from torch import Tensor, nn
 from torch.func import functional_call
 
 from retain.curvature.layers import full_name
+from retain.examples import Examples, Union
+from retain.optim import check_word
+from retain.parallel import ALONE, World
 from retain.types import HIDDEN, Classes, Layer, Params, Problem, Scenario, Spec, Task
 
 TRACED: dict[type[nn.Module], str] = {nn.Linear: "linear", nn.Conv2d: "conv2d"}
 NO_HEAD = (
     "the network's logits [N, C] must be what a linear layer of it gives, for methods that use its features"
+)
+
+NOT_DIVISIBLE = (
+    "several processes that share its batches would not do what one does; train it in one process, "
+    "or leave that layer out or in evaluation mode (GroupNorm and LayerNorm can stay)"
 )
 
 
@@ -144,9 +152,47 @@ class Binding:
             self.head_name = found[0]
         return self.head_name
 
-    def problem(self, spec: Spec, allowed: Callable[[Tensor], Tensor | None]) -> Problem:
+    def problem(
+        self, spec: Spec, allowed: Callable[[Tensor], Tensor | None], world: World = ALONE
+    ) -> Problem:
         """The module and its loss as a Problem, with the classes that are in play now."""
-        return Problem(spec, self.logits, allowed, self.trace, self.features, self.head)
+        return Problem(spec, self.logits, allowed, self.trace, self.features, self.head, world)
+
+    def join(self, world: World, settings: object, divided: Examples | Union | None) -> None:
+        """Raise ValueError where several processes could not do together what one would.
+
+        `settings` have to be the same in all; of `divided`, if any, the rows of a batch will be shared.
+        """
+        world.check_same("method, seed or scenario", settings, "give each process the same")
+        fix = "build the model from the same seed in each process: torch.manual_seed(...) before it"
+        world.check_same("the parameters of the model", self.own, fix)
+        if divided is not None:
+            x, _ = divided.batch(torch.arange(min(8, len(divided))))
+            self.check_divisible(x.to(self.own[self.names[0]].device))
+
+    def check_divisible(self, x: Tensor) -> None:
+        """Raise ValueError unless in training each example's logits depend on it alone, for inputs [N >= 2, ...].
+
+        Only then can several processes share the rows of a batch and do what one would.
+        """
+        what, params = type(self.model).__name__, {k: p.detach().clone() for k, p in self.own.items()}
+        task, half = torch.full((len(x),), HIDDEN, device=x.device), len(x) // 2
+        with torch.no_grad(), torch.random.fork_rng([x.device] if x.device.type == "cuda" else []):
+            before = _random_state(x.device)
+            whole = self.logits(params, x, task, True)
+            if not before.equal(_random_state(x.device)):
+                raise ValueError(f"{what} draws at random in training (Dropout?): {NOT_DIVISIBLE}")
+            if any(not params[k].equal(p) for k, p in self.own.items()):
+                raise ValueError(
+                    f"{what} keeps running statistics of its batches (BatchNorm?): {NOT_DIVISIBLE}"
+                )
+            part = self.logits(params, x[:half], task[:half], True)
+        if not torch.allclose(part, whole[:half], rtol=1e-3, atol=1e-4 * float(whole.abs().max())):
+            raise ValueError(f"{what} mixes the examples of a batch (BatchNorm?): {NOT_DIVISIBLE}")
+
+
+def _random_state(device: torch.device) -> Tensor:
+    return torch.cuda.get_rng_state(device) if device.type == "cuda" else torch.get_rng_state()
 
 
 def _keep(outputs: dict[str, Tensor], name: str, module: nn.Module, args: object, output: Tensor) -> None:
@@ -161,6 +207,8 @@ class InPlay:
     """
 
     def __init__(self, scenario: Scenario, classes: Classes):
+        check_word("scenario", scenario, Scenario)
+        check_word("classes", classes, Classes)
         self.scenario, self.classes = scenario, classes
         self.outputs, self.device = 0, torch.device("cpu")
         self.seen: set[int] = set()

@@ -12,10 +12,12 @@ from typing import Any
 
 import torch
 
+from retain.examples import Examples
 from retain.learner import Learner
 from retain.result import Curve, Seconds
 from retain.seeds import derive, generator
 from retain.streams import Stream
+from retain.types import Task
 
 CACHE_BYTES = 512 * 2**20  # test sets up to this size are kept arranged, larger ones are read anew each time
 
@@ -144,7 +146,7 @@ class Evaluator:
 
     def row(self, learner: Learner, i: int = 0) -> list[float]:
         """On all test examples of each task of `columns(i)`."""
-        return [learner.accuracy(self.tests[j], self.tasks[j]) for j in self.columns(i)]
+        return _accuracies(learner, [(self.tests[j], self.tasks[j]) for j in self.columns(i)])
 
     def matrix(self, rows: list[list[float]]) -> list[list[float]]:
         """R [T + 1, T] of all that `row` gave for i = 0 to T; NaN where nothing was measured."""
@@ -156,7 +158,16 @@ class Evaluator:
 
     def sampled(self, learner: Learner) -> list[float]:
         """On the fixed sample of each task."""
-        return [learner.accuracy(t, task) for t, task in zip(self.samples, self.tasks, strict=True)]
+        return _accuracies(learner, list(zip(self.samples, self.tasks, strict=True)))
+
+
+def _accuracies(learner: Learner, sets: list[tuple[Examples, Task]]) -> list[float]:
+    """On all examples of each set, which several processes share."""
+    parts = [learner.world.rows(len(t)) for t, _ in sets]
+    right = [
+        learner.right(t, task, p) if p.stop > p.start else 0 for (t, task), p in zip(sets, parts, strict=True)
+    ]
+    return [n / len(t) for n, (t, _) in zip(learner.world.counted(right), sets, strict=True)]
 
 
 @dataclass

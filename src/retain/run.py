@@ -60,7 +60,7 @@ def run(
         out: folder for `result.json` and the checkpoint; None: nothing is written.
         resume: go on from the checkpoint in `out`, where there is one, with the same bits.
         checkpoint_seconds: how often to save within a task; also at the ends of tasks.
-        progress: told after each step.
+        progress: told after each step; of several processes that train one network, only in the first.
         stop: asked after each step; where it says yes, the run saves and raises Interrupted.
         config: what the result carries as its configuration; None: stream, method and order.
 
@@ -77,7 +77,7 @@ def run(
     r = Sitting(stream, learner, order, out, checkpoint_seconds, config, evaluate)
     evaluator = Evaluator(stream, curve_samples, cells, learner.seed, learner.device)
     learner.follow(stream)
-    if note := caution([learner.method], stream.scenario):
+    if learner.world.leads and (note := caution([learner.method], stream.scenario)):
         logging.getLogger("retain").warning("retain: note: %s", note)
     learner.start(stream[0].train)
     first, start = r.load() if resume else (0, -1)
@@ -98,7 +98,7 @@ def run(
                 learner.observe(*data.batch(index), r.tasks_of(i, index))
                 r.record.steps += 1
                 if (
-                    progress
+                    progress and learner.world.leads
                 ):  # before this step's accuracy is measured: a task's first tells how the last one ended
                     progress(Progress(i, len(stream), done, steps, r.record.latest, r.clock.total))
                 if every and done % every == 0 and done < steps:

@@ -52,6 +52,11 @@ class Sitting:
         self.clock, self.record = Clock(), Record()
         self.saved = time.monotonic()
 
+    @property
+    def leads(self) -> bool:
+        """Whether this process is the one that writes."""
+        return self.learner.world.leads
+
     def data(self, i: int) -> Examples | Union:
         """What the method is fed in task i: its own examples, or those of all tasks so far."""
         if self.learner.method.data == "task":
@@ -70,8 +75,9 @@ class Sitting:
 
     def save_now_and_then(self, task: int, step: int, stop: Callable[[], bool] | None) -> None:
         """Save if it is time to, or if the run is to stop."""
-        stopping = stop is not None and stop()
-        if stopping or (self.path and time.monotonic() - self.saved > self.every):
+        due = self.path is not None and self.leads and time.monotonic() - self.saved > self.every
+        stopping, due = self.learner.world.any(stop is not None and stop(), due)
+        if stopping or due:
             with self.clock.on("save"):
                 self.save(task, step)
         if stopping:
@@ -80,7 +86,7 @@ class Sitting:
     def save(self, task: int, step: int) -> None:
         """A checkpoint at `step` of `task`, -1: not yet begun. Never one with a bad loss behind it."""
         self.learner.check()
-        if self.path is None:
+        if self.path is None or not self.leads:
             return
         tree = {
             "task": task,
@@ -97,9 +103,12 @@ class Sitting:
         """Take up the checkpoint, if there is one; gives task and step to go on from."""
         if self.path is None:
             raise ValueError("resume needs the folder that the run was written to: out=...")
-        if not self.path.exists():
+        tree = checkpoint.load(self.path) if self.path.exists() else None
+        at = None if tree is None else (tree["task"], tree["step"], tree["learner"]["params"])
+        fix = f"{self.path.parent} has to be a folder that all of them see"
+        self.learner.world.check_same("the checkpoints", at, fix)
+        if tree is None:
             return 0, -1
-        tree = checkpoint.load(self.path)
         old, new = tree["config"], self.identity
         differing = [k for k in {**old, **new} if old.get(k) != new.get(k)]
         if differing:
@@ -133,7 +142,7 @@ class Sitting:
             boundaries=record.boundaries,
             diagnostics={"records": record.shown} if record.shown else {},
         )
-        if self.out is not None:
+        if self.out is not None and self.leads:
             result.save(Path(self.out) / "result.json")
         return result
 

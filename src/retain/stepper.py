@@ -25,6 +25,8 @@ class Stepper:
         added: dict[str, Optim],
         clip: float | None,
     ):
+        if clip is not None and not clip > 0:
+            raise ValueError(f"clip must be > 0, got {clip}")
         self.live: Params = dict(own)
         self.names, self.optim, self.added, self.clip = names, optim, added, clip
         self.factor = 1.0  # of the schedule, on every learning rate

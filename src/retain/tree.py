@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from retain.parallel import World
 from retain.types import Params
 
 
@@ -30,6 +31,14 @@ def gradients(loss: Tensor, moved: Params) -> Params:
     """The gradient of a scalar by each entry, 0 where it does not depend on it."""
     found = torch.autograd.grad(loss, list(moved.values()), materialize_grads=True)
     return dict(zip(moved, found, strict=True))
+
+
+def averaged(world: World, grads: Params, loss: Tensor) -> tuple[Params, Tensor]:
+    """The mean over the processes of gradients and loss: those of the whole batch."""
+    if world.size == 1:
+        return grads, loss
+    *means, loss = world.mean([*grads.values(), loss])
+    return dict(zip(grads, means, strict=True)), loss
 
 
 def dot(a: Params, b: Params) -> Tensor:

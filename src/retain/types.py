@@ -15,6 +15,7 @@ import torch.nn.functional as nnf
 from torch import Tensor
 
 from retain.examples import Examples, Union
+from retain.parallel import ALONE, World
 
 Params = dict[str, Tensor]
 """All that the network runs on, parameters and buffers, by their `state_dict` names."""
@@ -103,6 +104,7 @@ class Problem(NamedTuple):
     trace: Callable[[Params, Tensor, Tensor], tuple[Tensor, dict[str, Layer]]]
     features: Callable[..., Tensor]  # (params, x, train=False) -> [N, D]: what the last linear layer takes in
     head: Callable[[Params, Tensor], Tensor]  # (params, features) -> [N, C]; logits = head(features)
+    world: World = ALONE  # the processes that train the model together
 
     def loss(self, params: Params, batch: Batch, train: bool = True) -> Tensor:
         """Cross-entropy over the classes in play: a scalar, sum(weight * l) or the mean."""

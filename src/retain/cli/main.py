@@ -55,7 +55,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         sys.stdout = open(os.devnull, "w", encoding="utf-8")  # noqa: PTH123, SIM115  # for the flush at exit
         return 0
     except Stopped as e:
-        print(f"retain: {e}", file=sys.stderr)
+        if not _follower():
+            print(f"retain: {e}", file=sys.stderr)
         return STOPPED
     except KeyboardInterrupt:
         print("retain: stopped", file=sys.stderr)
@@ -75,8 +76,20 @@ def _explain(e: Exception) -> int:
             text = f"{e.filename}: {e.strerror}"
     elif not isinstance(e, Failed):
         text = f"{type(e).__name__}: {e} (a fault of retain; RETAIN_TRACEBACK=1 shows where)"
-    print(f"retain: error: {one_line(text) or type(e).__name__}", file=sys.stderr)
+    who = f"retain (process {_follower()})" if _follower() else "retain"
+    print(f"{who}: error: {one_line(text) or type(e).__name__}", file=sys.stderr)
     return code
+
+
+def _together() -> bool:
+    """Whether torchrun or accelerate launch started this process beside others."""
+    return os.environ.get("WORLD_SIZE", "1") not in ("", "1")
+
+
+def _follower() -> str:
+    """The number of this process where it is not the first of several, else nothing."""
+    rank = os.environ.get("RANK", "0") if _together() else "0"
+    return "" if rank == "0" else rank
 
 
 def _dispatch(args: list[str]) -> int:
@@ -99,6 +112,11 @@ def _dispatch(args: list[str]) -> int:
             raise WrongUse(f"retain has no flag {name}{hint}; give a command first, see retain --help")
         hint = close(name, COMMANDS)
         raise WrongUse(f"no command is called {name!r}{hint}; there are {', '.join(COMMANDS)}")
+    if name != "run" and _together():
+        raise WrongUse(
+            f"several processes train one network with retain run alone: start retain {name} without torchrun "
+            "or accelerate launch (WORLD_SIZE is set)"
+        )
     command: Callable[[list[str]], int] = importlib.import_module(f"retain.cli.{name}").command
     return command(rest)
 

@@ -18,6 +18,7 @@ from retain.cli.stop import Stop, deafen, resume_command
 from retain.divergence import Diverged
 from retain.experiment import Experiment, Settings, from_plain, load_config
 from retain.methods import discover
+from retain.parallel import Lost, launched
 from retain.result import Result
 from retain.run import Interrupted
 from retain.streams import BUILDERS, DataNotFound
@@ -70,7 +71,10 @@ def command(args: list[str]) -> int:
         print(_help(words))
         return 0
     experiment, options = _read(words, flags)
-    print_run(_run(experiment, options, args))
+    leads = launched().leads
+    result = _run(experiment, options, args, leads)
+    if leads:
+        print_run(result)
     return 0
 
 
@@ -126,18 +130,19 @@ def _read(words: list[str], flags: list[str]) -> tuple[Experiment, Options]:
     return made, Options(**given["output"])
 
 
-def _run(experiment: Experiment, options: Options, args: list[str]) -> Result:
+def _run(experiment: Experiment, options: Options, args: list[str], leads: bool) -> Result:
     out = None if options.out is None else Path(options.out)
-    if out is None and not options.quiet:
+    quiet = options.quiet or not leads
+    if out is None and not quiet:
         print("retain: no --out, so the result is printed and nothing is saved", file=sys.stderr)
-    held = nullcontext() if out is None else claim(out, [out], options.resume, options.force)
+    held = nullcontext() if out is None or not leads else claim(out, [out], options.resume, options.force)
     name = f"{experiment.config()['method']['name']} on {experiment.stream}"
     try:
-        with held, Stop() as stop, notes(options.quiet), watcher(1, options.quiet) as watch:
+        with held, Stop() as stop, notes(quiet), watcher(1, quiet) as watch:
             result = experiment.run(
                 out, options.resume, options.checkpoint_seconds, lambda p: watch.tell(name, p), stop
             )
-    except Diverged as e:
+    except (Diverged, Lost) as e:
         raise Failed(str(e)) from e
     except (Interrupted, KeyboardInterrupt) as e:
         deafen()
@@ -149,6 +154,6 @@ def _run(experiment: Experiment, options: Options, args: list[str]) -> Result:
         if isinstance(e, DataNotFound):
             raise
         raise Failed(f"{e.filename or out}: {e.strerror or e}") from e  # such as a disk that is full
-    if out is not None and not options.quiet:
+    if out is not None and not quiet:
         print(f"retain: saved {out / 'result.json'}", file=sys.stderr)
     return result

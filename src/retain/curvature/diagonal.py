@@ -58,8 +58,13 @@ def fisher(
     chosen = some(examples, n, rng)
     total = {k: torch.zeros_like(params[k]) for k in problem.spec.names}
     layers = covered_by(problem, params, examples, task, chosen)
-    for x, y, tasks in portions(problem, examples, task, chosen.split(batch_size)):
+    # Labels that are drawn are drawn for all rows, by every process: its generator is that of the others.
+    shared = labels != "sampled"
+    mine = chosen[problem.world.rows(len(chosen))] if shared else chosen
+    for x, y, tasks in portions(problem, examples, task, mine.split(batch_size)):
         _add_squares(problem, params, x, y, tasks, labels, rng, layers, total)
+    if shared:
+        total = dict(zip(total, problem.world.total(list(total.values())), strict=True))
     return {k: t.div_(len(chosen)) for k, t in total.items()}
 
 
@@ -75,6 +80,8 @@ def portions(
 ) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
     """x [n, ...], y [n] and task numbers [n] of each portion of the examples, on the network's device."""
     for index in rows:
+        if not len(index):
+            continue  # of fewer examples than processes some get none
         x, y = (t.to(problem.spec.device) for t in examples.batch(index))
         yield x, y, torch.full((len(y),), task, device=y.device)
 

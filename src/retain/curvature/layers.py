@@ -126,20 +126,39 @@ def group_gradients(
     """The gradient of the mean loss of each group of examples, end to end: [groups, P].
 
     `layers` is what `covered` gave. One forward and one backward pass for all groups if it covers
-    every parameter of `spec.names`; otherwise one pass a group. In evaluation mode.
+    every parameter of `spec.names`; otherwise one pass a group. In evaluation mode. Several processes
+    share the examples.
     """
+    world, n = problem.world, len(batch.y)
+    weight = params[problem.spec.names[0]].new_empty(n)
+    for g in groups:
+        weight[g] = 1 / (g.stop - g.start)
+    if world.size == 1 or n < world.size:
+        return _sums(problem, params, batch._replace(weight=weight), groups, layers)
+    own = world.rows(n)
+    a, b = own.start, own.stop
+    part = Batch(batch.x[own], batch.y[own], batch.task[own], weight[own])
+    clipped = [slice(min(max(g.start, a), b) - a, min(max(g.stop, a), b) - a) for g in groups]
+    return world.total([_sums(problem, params, part, clipped, layers)])[0]
+
+
+def _sums(
+    problem: Problem, params: Params, batch: Batch, groups: Sequence[slice], layers: Sequence[str]
+) -> Tensor:
+    """The gradient of the weighted loss of each group's examples: [groups, P]; 0 for an empty one."""
     names = problem.spec.names
     if len(at_home(layers, names)) < len(names):
         return torch.stack([_one_group(problem, params, batch, g) for g in groups])
     logits, traced = problem.trace(params, batch.x, batch.task)
-    share = torch.empty(len(batch.y), dtype=logits.dtype, device=logits.device)
-    for g in groups:
-        share[g] = 1 / (g.stop - g.start)
     p = probabilities(logits.detach(), problem.allowed(batch.task))
     target = nnf.one_hot(batch.y, p.shape[1]) if batch.y.dim() == 1 else batch.y
-    delta = deltas(logits, {k: traced[k] for k in layers}, (p - target) * share[:, None])
+    assert batch.weight is not None
+    delta = deltas(logits, {k: traced[k] for k in layers}, (p - target) * batch.weight[:, None])
     G = logits.new_empty(len(groups), sum(params[n].numel() for n in names))
     for row, g in zip(G, groups, strict=True):
+        if g.start == g.stop:
+            row.zero_()
+            continue
         into = tree.unflatten(row, params, names)
         for k in layers:
             write_gradient(traced[k], delta[k], g, into.get(full_name(k, 0)), into.get(full_name(k, 1)))
@@ -148,8 +167,11 @@ def group_gradients(
 
 def _one_group(problem: Problem, params: Params, batch: Batch, group: slice) -> Tensor:
     names = problem.spec.names
+    if group.start == group.stop:
+        return torch.zeros_like(tree.flatten(params, names))
     leaves = {k: p.detach().requires_grad_(k in names) for k, p in params.items()}
-    part = Batch(batch.x[group], batch.y[group], batch.task[group])
+    assert batch.weight is not None
+    part = Batch(batch.x[group], batch.y[group], batch.task[group], batch.weight[group])
     with torch.enable_grad():
         loss = problem.loss(leaves, part, train=False)
     return tree.flatten(tree.gradients(loss, {n: leaves[n] for n in names}), names)

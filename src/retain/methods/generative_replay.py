@@ -95,6 +95,18 @@ class GenerativeReplay(GradientMethod[Past]):
             loss = distilled(problem, batch, batch.extra["replayed"], logits, loss, self.temperature)
         return loss + bound(vae, under(PREFIX, params), batch, batch.extra["noise"])
 
+    @property
+    def divides(self) -> bool:
+        """Both losses are sums over the rows."""
+        return True
+
+    def rows(self, batch: Batch, rows: slice) -> Batch:
+        """Their noise, and how many of them, the last ones, are replayed."""
+        new = len(batch.y) - batch.extra["replayed"]
+        replayed = max(0, rows.stop - max(rows.start, new))
+        extra = {"noise": batch.extra["noise"][rows], "replayed": replayed}
+        return super().rows(batch, rows)._replace(extra=extra)
+
     def end_task(
         self, problem: Problem, params: Params, state: Past, task: Task, update: Update, rng: Generator
     ) -> tuple[Params, Past]:
