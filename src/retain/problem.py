@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -169,6 +170,12 @@ class Binding:
         if divided is not None:
             x, _ = divided.batch(torch.arange(min(8, len(divided))))
             self.check_divisible(x.to(self.own[self.names[0]].device))
+        elif world.leads:
+            logging.getLogger("retain").warning(
+                "retain: note: this method does every step in full in each of the %d processes: what one does, "
+                "and no faster",
+                world.size,
+            )
 
     def check_divisible(self, x: Tensor) -> None:
         """Raise ValueError unless in training each example's logits depend on it alone, for inputs [N >= 2, ...].

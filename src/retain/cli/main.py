@@ -59,7 +59,8 @@ def main(argv: Sequence[str] | None = None) -> int:
             print(f"retain: {e}", file=sys.stderr)
         return STOPPED
     except KeyboardInterrupt:
-        print("retain: stopped", file=sys.stderr)
+        if not _follower():
+            print("retain: stopped", file=sys.stderr)
         return STOPPED
     except Exception as e:
         if os.environ.get("RETAIN_TRACEBACK"):

@@ -94,6 +94,8 @@ class Replay(GradientMethod[State]):
     def _empty(self, problem: Problem, batch: Batch) -> Reservoir | Balanced:
         slots: Slots | Mapped = Slots.like(batch, self.memory)
         if self.memory_bytes is not None:
+            if problem.world.size > 1:
+                raise ValueError("Replay.memory_bytes must be none where several processes train: memory, in RAM")
             folder = self.memory_file or problem.spec.room
             slots = Mapped.like(batch, in_bytes(self.memory_bytes), folder, problem.spec.range)
         if self.select == "reservoir":
