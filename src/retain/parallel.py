@@ -20,11 +20,20 @@ import torch.distributed as dist
 from torch import Tensor
 
 TIMEOUT = timedelta(minutes=10)  # that a process waits for another before it takes it for lost
-EXTRA = "pip install 'retain[distributed]'"
 
 
 class Lost(RuntimeError):
     """Another process of the run ended, or did not answer."""
+
+
+class NoAccelerate(ImportError):
+    """The package that connects the processes is not installed."""
+
+    def __init__(self) -> None:
+        super().__init__(
+            "training in several processes needs Accelerate, which is not installed: "
+            "pip install 'retain[distributed]'"
+        )
 
 
 @dataclass(frozen=True)
@@ -138,30 +147,48 @@ def launched() -> World:
     return World(int(os.environ["RANK"]), size)
 
 
+def device() -> torch.device:
+    """The device for the model of this process: its own GPU where there are any, else the CPU."""
+    kind = "cuda" if torch.cuda.is_available() else "cpu"
+    return torch.device(kind) if launched().size == 1 else _connected(kind).device
+
+
 def world(device: torch.device) -> World:
     """The processes that train the network on this device, connected.
 
     Raises:
-        ValueError: the device is another than the one that Accelerate gives this process.
-        ModuleNotFoundError: Accelerate is not installed.
+        ValueError: the device is another than this process's own, or no CPU or CUDA device.
+        NoAccelerate: it is not installed.
     """
-    told = launched()
-    if told.size == 1:
-        return told
-    try:
-        from accelerate import PartialState
-    except ModuleNotFoundError as e:
-        raise ModuleNotFoundError(f"training in {told.size} processes needs Accelerate: {EXTRA}") from e
-    ours = not dist.is_initialized()
-    if device.type == "cpu":
-        state = PartialState(cpu=True, timeout=TIMEOUT)
-    else:  # what is agreed on goes over gloo, so that the accelerator need not be waited for
-        state = PartialState(backend=f"{device.type}:nccl,cpu:gloo", timeout=TIMEOUT)
-    if ours:
-        atexit.register(state.destroy_process_group)
-    if device.type != "cpu" and device != state.device:
+    if launched().size == 1:
+        return ALONE
+    if device.type not in ("cpu", "cuda"):
+        raise ValueError(f"several processes train on the CPU or on CUDA devices, the model is on {device}")
+    state = _connected(device.type)
+    if "gloo" not in dist.get_backend_config():
         raise ValueError(
-            f"the model is on {device}, this process's device is {state.device}: "
-            "model.to(accelerate.PartialState().device) comes before the learner"
+            "the processes are connected without gloo, over which they agree when to stop: leave it to "
+            "retain.parallel.device(), or give init_process_group the backend cuda:nccl,cpu:gloo"
+        )
+    if device.type == "cuda" and device != state.device:
+        raise ValueError(
+            f"the model is on {device}, this process's own device is {state.device}: "
+            "model.to(retain.parallel.device()) comes before the learner"
         )
     return World(state.process_index, state.num_processes)
+
+
+def _connected(kind: str) -> Any:
+    """Accelerate's state of this process; connects the processes if they are not."""
+    try:
+        from accelerate import PartialState
+    except ImportError as e:
+        raise NoAccelerate from e
+    ours = not dist.is_initialized()
+    if kind == "cpu":
+        state = PartialState(cpu=True, timeout=TIMEOUT)
+    else:  # what is agreed on goes over gloo, so that no process waits for its GPU
+        state = PartialState(backend="cuda:nccl,cpu:gloo", timeout=TIMEOUT)
+    if ours and dist.is_initialized():
+        atexit.register(state.destroy_process_group)
+    return state

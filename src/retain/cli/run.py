@@ -18,7 +18,7 @@ from retain.cli.stop import Stop, deafen, resume_command
 from retain.divergence import Diverged
 from retain.experiment import Experiment, Settings, from_plain, load_config
 from retain.methods import discover
-from retain.parallel import Lost, launched
+from retain.parallel import Lost, NoAccelerate, launched
 from retain.result import Result
 from retain.run import Interrupted
 from retain.streams import BUILDERS, DataNotFound
@@ -142,7 +142,7 @@ def _run(experiment: Experiment, options: Options, args: list[str], leads: bool)
             result = experiment.run(
                 out, options.resume, options.checkpoint_seconds, lambda p: watch.tell(name, p), stop
             )
-    except (Diverged, Lost) as e:
+    except (Diverged, Lost, NoAccelerate) as e:
         raise Failed(str(e)) from e
     except (Interrupted, KeyboardInterrupt) as e:
         deafen()

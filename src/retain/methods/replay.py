@@ -95,7 +95,9 @@ class Replay(GradientMethod[State]):
         slots: Slots | Mapped = Slots.like(batch, self.memory)
         if self.memory_bytes is not None:
             if problem.world.size > 1:
-                raise ValueError("Replay.memory_bytes must be none where several processes train: memory, in RAM")
+                raise ValueError(
+                    "Replay.memory_bytes must be none where several processes train: memory, in RAM"
+                )
             folder = self.memory_file or problem.spec.room
             slots = Mapped.like(batch, in_bytes(self.memory_bytes), folder, problem.spec.range)
         if self.select == "reservoir":
