@@ -17,6 +17,7 @@ from typing import Any, Literal
 import torch
 from torch import nn
 
+from retain import parallel
 from retain.combine import describe, owners
 from retain.learner import Learner
 from retain.method import Method
@@ -185,7 +186,8 @@ class Experiment:
             if s.model == "cnn"
             else MLP(stream.shape, stream.num_classes, s.hidden)
         )
-        return initialise(net, s.init).to(s.device)  # drawn on the CPU: the same weights on any device
+        device = parallel.device() if s.device == "cuda" else torch.device("cpu")
+        return initialise(net, s.init).to(device)  # drawn on the CPU: the same weights on any device
 
     def build_learner(self, stream: Stream) -> Learner:
         """Network, method and optimiser together."""
