@@ -28,7 +28,7 @@ from retain.order import Order
 from retain.problem import Fast
 from retain.record import Cells
 from retain.result import Result
-from retain.run import Progress, run
+from retain.run import Course, Progress
 from retain.seeds import derive
 from retain.streams import BUILDERS, Stream, build
 
@@ -207,13 +207,16 @@ class Experiment:
         stop: Callable[[], bool] | None = None,
     ) -> Result:
         """`retain.run` with all of these settings, which the result then carries."""
-        torch.set_num_threads(self.settings.threads)
+        return self.course(out, checkpoint_seconds).run(resume, progress, stop)
+
+    def course(self, out: Path | None = None, checkpoint_seconds: float = 30.0) -> Course:
+        """The same, set up and not yet run."""
+        s = self.settings
+        torch.set_num_threads(s.threads)
         stream = self.build_stream()
-        return run(
-            stream, self.build_learner(stream), self.settings.order, evaluate=self.settings.evaluate,
-            curve_every=self.settings.curve_every, curve_samples=self.settings.curve_samples, out=out,
-            resume=resume, checkpoint_seconds=checkpoint_seconds, progress=progress, stop=stop,
-            config=self.config(),
+        return Course(
+            stream, self.build_learner(stream), s.order, s.evaluate, s.curve_every, s.curve_samples, out,
+            checkpoint_seconds, self.config(),
         )  # fmt: skip
 
 

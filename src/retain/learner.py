@@ -152,9 +152,9 @@ class Learner:
         """
         problem = self._now(x, y)
         self.params, self.state, loss = self.method.observe(
-            problem, self.params, self.state, self._plain(x, y, tasks), self._scheduled(), self.rng
+            problem, self.params, self.state, self._plain(x, y, tasks), self.scheduled(), self.rng
         )
-        self._count(loss)
+        self.count(loss)
         return loss
 
     def end_task(self) -> None:
@@ -176,12 +176,12 @@ class Learner:
 
     # ---- the same, inside a loop of one's own ----
 
-    def batch(self, x: Tensor, y: Tensor) -> Batch:
+    def batch(self, x: Tensor, y: Tensor, tasks: Tensor | None = None) -> Batch:
         """What to learn from in this step: the inputs [N, ...] and labels [N], and what is replayed."""
         problem = self._now(x, y)
         with torch.no_grad():
             batch, self.state = self._steps_by_gradient.batch(
-                problem, self.params, self.state, self._plain(x, y), self.rng
+                problem, self.params, self.state, self._plain(x, y, tasks), self.rng
             )
         return batch
 
@@ -211,9 +211,9 @@ class Learner:
         grads = {k: torch.zeros_like(p) if p.grad is None else p.grad for k, p in moved.items()}
         grads, loss = tree.averaged(self.world, grads, loss)
         self.params, self.state = self._steps_by_gradient.finish(
-            problem, self.params, self.state, batch, grads, self._scheduled()
+            problem, self.params, self.state, batch, grads, self.scheduled()
         )
-        self._count(loss)
+        self.count(loss)
 
     # ---- what it knows ----
 
@@ -319,8 +319,7 @@ class Learner:
     @property
     def state_bytes(self) -> int:
         """Bytes of what the method keeps: its state, and what it added to the parameters."""
-        added = [p for k, p in self.params.items() if k not in self.binding.own]
-        return tree.nbytes(self.state) + tree.nbytes(added)
+        return tree.nbytes([self.state, [p for k, p in self.params.items() if k not in self.binding.own]])
 
     # ---- inside ----
 
@@ -382,7 +381,8 @@ class Learner:
             return Batch(x, y, torch.full((len(y),), index, device=device))
         return Batch(x, y, tasks.to(device))
 
-    def _scheduled(self) -> Stepper:
+    def scheduled(self) -> Stepper:
+        """What steps the optimisers, with this step's learning rates."""
         if self._task is None and self.schedule != "constant":
             raise ValueError(
                 f"schedule={self.schedule!r} runs from the begin to the end of a task: there is none"
@@ -394,7 +394,8 @@ class Learner:
         params, self.state = new
         self.params = self.stepper.adopt(params)
 
-    def _count(self, loss: Tensor) -> None:
+    def count(self, loss: Tensor) -> None:
+        """A step with this loss is over."""
         self.steps_done += 1
         if self.watch.note(loss):
             self.check()
@@ -408,5 +409,4 @@ class Learner:
         stretch, formula = self._stretch()
         if stretch > 2:
             return f"{formula} = {stretch:.4g} > 2, where steps of SGD diverge; {self.method.remedy}"
-        note = f"{formula} = {stretch:.4g}; " if stretch else ""
-        return note + SLOWER
+        return (f"{formula} = {stretch:.4g}; " if stretch else "") + SLOWER

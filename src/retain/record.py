@@ -52,6 +52,11 @@ class Clock:
             self.spent[self.doing[-1]] += now - self.counted
         self.counted = now
 
+    def leave_out(self, seconds: float) -> None:
+        """Do not count that many of the seconds since the last look: they were spent on something else."""
+        self.counted += seconds
+        self.since += seconds
+
     @property
     def total(self) -> float:
         """All seconds, earlier sittings included."""

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
+
+from torch import Tensor
 
 from retain.learner import Learner
 from retain.methods import caution
@@ -15,7 +17,7 @@ from retain.result import Result
 from retain.sitting import Interrupted, Sitting, default_config
 from retain.streams import Stream
 
-__all__ = ["Interrupted", "Progress", "run"]
+__all__ = ["Course", "Interrupted", "Portion", "Progress", "run"]
 
 
 class Progress(NamedTuple):
@@ -27,6 +29,93 @@ class Progress(NamedTuple):
     steps: int
     accuracy: list[float]  # on each task that `evaluate` chose, as last measured before this step
     seconds: float  # since the run began
+
+
+class Portion(NamedTuple):
+    """What the learner is to observe next."""
+
+    x: Tensor
+    y: Tensor
+    tasks: Tensor | None  # as `Learner.observe` takes them
+    task: int
+    step: int  # of the task, from 1
+    steps: int
+
+
+class Course:
+    """One run, set up: its portions, one after the other, and in the end its result. The arguments are `run`'s."""
+
+    def __init__(
+        self, stream: Stream, learner: Learner, order: Order, evaluate: str, curve_every: int | None,
+        curve_samples: int, out: Path | None, checkpoint_seconds: float, config: dict[str, Any] | None,
+    ):  # fmt: skip
+        cells = Cells.of(evaluate, curve_every)
+        config = config or default_config(stream, learner, order, evaluate)
+        self.stream, self.learner, self.order = stream, learner, order
+        self.curve_every = curve_every if cells.whole else 0
+        self.sitting = Sitting(stream, learner, order, out, checkpoint_seconds, config, evaluate)
+        self.evaluator = Evaluator(stream, curve_samples, cells, learner.seed, learner.device)
+        learner.follow(stream)
+        if learner.world.leads and (note := caution([learner.method], stream.scenario)):
+            logging.getLogger("retain").warning("retain: note: %s", note)
+        learner.start(stream[0].train)
+
+    def portions(
+        self, resume: bool, progress: Callable[[Progress], None] | None, stop: Callable[[], bool] | None
+    ) -> Iterator[Portion]:
+        """The loop. Between one portion and the next whoever asks for them lets the learner observe it."""
+        stream, learner, r, evaluator = self.stream, self.learner, self.sitting, self.evaluator
+        first, start = r.load() if resume else (0, -1)
+        if first == 0 and start < 0:
+            with r.clock.on("evaluate"):
+                r.record.accuracy.append(evaluator.row(learner))
+                r.record.point(evaluator, learner, 0)
+        for i in range(first, len(stream)):
+            task, data = stream[i], r.data(i)
+            steps = self.order.steps(len(data))
+            every = max(1, steps // 10) if self.curve_every is None else self.curve_every
+            if start < 0 and stream.boundaries:
+                with r.clock.on("consolidate"):
+                    learner.begin_task(task, steps)
+            with r.clock.on("train"):
+                indices = self.order.indices(len(data), learner.seed, task.index, max(start, 0), learner.device)
+                for done, index in enumerate(indices, max(start, 0) + 1):
+                    yield Portion(*data.batch(index), r.tasks_of(i, index), i, done, steps)
+                    r.record.steps += 1
+                    # before this step's accuracy is measured: a task's first tells how the last one ended
+                    if progress and learner.world.leads:
+                        progress(Progress(i, len(stream), done, steps, r.record.latest, r.clock.total))
+                    if every and done % every == 0 and done < steps:
+                        with r.clock.on("evaluate"):
+                            r.record.point(evaluator, learner, i)
+                    r.save_now_and_then(i, done, stop)
+            start = -1
+            self._end(i, steps)
+
+    def _end(self, i: int, steps: int) -> None:
+        """Consolidate task i and test."""
+        r = self.sitting
+        r.save(i, steps)
+        if self.stream.boundaries:
+            with r.clock.on("consolidate"):
+                self.learner.end_task()
+        with r.clock.on("evaluate"):
+            r.record.boundaries.append(r.record.steps)
+            r.record.accuracy.append(self.evaluator.row(self.learner, i + 1))
+            r.record.point(self.evaluator, self.learner, i, end=True)
+        r.save(i + 1, -1)
+
+    def result(self) -> Result:
+        """The finished record, written to `out`; once there are no more portions."""
+        return self.sitting.result(self.evaluator.matrix(self.sitting.record.accuracy))
+
+    def run(
+        self, resume: bool, progress: Callable[[Progress], None] | None, stop: Callable[[], bool] | None
+    ) -> Result:
+        """To its end."""
+        for p in self.portions(resume, progress, stop):
+            self.learner.observe(p.x, p.y, p.tasks)
+        return self.result()
 
 
 def run(
@@ -71,48 +160,15 @@ def run(
     """
     if not isinstance(stream, Stream) or not isinstance(learner, Learner):
         raise TypeError(f"run(stream, learner), got a {type(stream).__name__} and a {type(learner).__name__}")
-    order = order or Order()
-    cells = Cells.of(evaluate, curve_every)
-    config = config or default_config(stream, learner, order, evaluate)
-    r = Sitting(stream, learner, order, out, checkpoint_seconds, config, evaluate)
-    evaluator = Evaluator(stream, curve_samples, cells, learner.seed, learner.device)
-    learner.follow(stream)
-    if learner.world.leads and (note := caution([learner.method], stream.scenario)):
-        logging.getLogger("retain").warning("retain: note: %s", note)
-    learner.start(stream[0].train)
-    first, start = r.load() if resume else (0, -1)
-    if first == 0 and start < 0:
-        with r.clock.on("evaluate"):
-            r.record.accuracy.append(evaluator.row(learner))
-            r.record.point(evaluator, learner, 0)
-    for i in range(first, len(stream)):
-        task, data = stream[i], r.data(i)
-        steps = order.steps(len(data))
-        every = (max(1, steps // 10) if curve_every is None else curve_every) if cells.whole else 0
-        if start < 0 and stream.boundaries:
-            with r.clock.on("consolidate"):
-                learner.begin_task(task, steps)
-        with r.clock.on("train"):
-            indices = order.indices(len(data), learner.seed, task.index, max(start, 0), learner.device)
-            for done, index in enumerate(indices, max(start, 0) + 1):
-                learner.observe(*data.batch(index), r.tasks_of(i, index))
-                r.record.steps += 1
-                if (
-                    progress and learner.world.leads
-                ):  # before this step's accuracy is measured: a task's first tells how the last one ended
-                    progress(Progress(i, len(stream), done, steps, r.record.latest, r.clock.total))
-                if every and done % every == 0 and done < steps:
-                    with r.clock.on("evaluate"):
-                        r.record.point(evaluator, learner, i)
-                r.save_now_and_then(i, done, stop)
-        start = -1
-        r.save(i, steps)
-        if stream.boundaries:
-            with r.clock.on("consolidate"):
-                learner.end_task()
-        with r.clock.on("evaluate"):
-            r.record.boundaries.append(r.record.steps)
-            r.record.accuracy.append(evaluator.row(learner, i + 1))
-            r.record.point(evaluator, learner, i, end=True)
-        r.save(i + 1, -1)
-    return r.result(evaluator.matrix(r.record.accuracy))
+    course = Course(
+        stream,
+        learner,
+        order or Order(),
+        evaluate,
+        curve_every,
+        curve_samples,
+        out,
+        checkpoint_seconds,
+        config,
+    )
+    return course.run(resume, progress, stop)

@@ -118,13 +118,17 @@ class Stepper:
                 # torch's fused SGD misreads a gradient whose layout is not the parameter's, without an error
                 p.grad = g if g.stride() == p.stride() else torch.empty_like(p).copy_(g)
             if self.clip is not None:
-                torch.nn.utils.clip_grad_norm_(members, self.clip)
+                self.shorten(members, self.clip)
             for base, group in zip(self.base[prefix], optimizer.param_groups, strict=True):
                 group["lr"] = base * self.factor
             optimizer.step()
             for p in members:
                 p.grad = None
         return live
+
+    def shorten(self, members: list[Tensor], clip: float) -> None:
+        """Scale the gradients of an optimiser's members down to a norm of `clip`, in place."""
+        torch.nn.utils.clip_grad_norm_(members, clip)
 
     def state(self) -> dict[str, Any]:
         """Moments and step counts of each optimiser, by the name of what they belong to."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 import torch
@@ -85,6 +85,28 @@ def to(tree: Any, device: torch.device) -> Any:
         values = [to(v, device) for v in tree]
         return type(tree)(*values) if "_fields" in vars(type(tree)) else type(tree)(values)
     return tree
+
+
+def alike(make: Callable[[tuple[Any, ...]], Any], *trees: Any) -> Any:
+    """Nested states of the same structure as one: each leaf is made of theirs, in order.
+
+    Raises:
+        ValueError: their structures differ.
+
+    >>> alike(sum, {"a": (1, 2)}, {"a": (10, 20)})
+    {'a': (11, 22)}
+    """
+    first = trees[0]
+    if not isinstance(first, dict | tuple | list):
+        return make(trees)
+    if any(type(t) is not type(first) or len(t) != len(first) for t in trees):
+        raise ValueError(f"states of different structure: {', '.join(type(t).__name__ for t in trees)}")
+    if isinstance(first, dict):
+        if any(list(t) != list(first) for t in trees):
+            raise ValueError(f"states with different entries: {[list(t)[:3] for t in trees]}")
+        return {k: alike(make, *(t[k] for t in trees)) for k in first}
+    values = [alike(make, *each) for each in zip(*trees, strict=True)]
+    return type(first)(*values) if "_fields" in vars(type(first)) else type(first)(values)
 
 
 def nbytes(tree: Any) -> int:
