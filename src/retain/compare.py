@@ -2,26 +2,32 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import multiprocessing as mp
 import os
 import signal
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, NamedTuple
+
+import torch
 
 from retain.experiment import Experiment
 from retain.files import write_atomically
 from retain.result import Result
 from retain.run import Interrupted, Progress
+from retain.stacked import CannotStack, run_together
 
 log = logging.getLogger(__name__)
+
+Stacking = Literal["auto", "on", "off"]
 
 
 @dataclass(frozen=True)
@@ -62,19 +68,52 @@ def _end_with_parent() -> None:
         os._exit(1)
 
 
-def _work(job: Job, resume: bool) -> Result | Failure:
+class Done(NamedTuple):
+    """What one worker's work gave: of each job its result or why there is none, and what there is to say."""
+
+    outcomes: list[Result | Failure]
+    note: str = ""
+
+
+def _work(jobs: list[Job], resume: bool) -> Done:
+    """One run; or several stacked, which are run one after the other where they cannot be."""
+    if len(jobs) == 1:
+        return Done([_one(jobs[0], resume)])
+    try:
+        return Done(_together(jobs))
+    except CannotStack as why:
+        return Done([_one(job, resume) for job in jobs], f"{_names(jobs)} are run separately: {why}")
+
+
+def _one(job: Job, resume: bool) -> Result | Failure:
     """The result, or why there is none: said in words, since not every exception crosses processes."""
     try:
-        return _run_one(job, resume)
+        if _Worker.stopping.is_set():
+            raise Interrupted("stopped before it began")
+        if resume and (result := done_before(job)):
+            return result
+        return job.experiment.run(job.out, resume=resume, progress=_teller(job), stop=_Worker.stopping.is_set)
     except Exception as e:
         return Failure(job, str(e) or type(e).__name__)
 
 
-def _run_one(job: Job, resume: bool) -> Result:
+def _together(jobs: list[Job]) -> list[Result | Failure]:
+    """The same of several runs, stacked."""
     if _Worker.stopping.is_set():
-        raise Interrupted("stopped before it began")
-    if resume and (result := done_before(job)):
-        return result
+        return [Failure(job, "stopped before it began") for job in jobs]
+    try:
+        courses = [job.experiment.course(job.out) for job in jobs]
+    except Exception as e:  # jobs that differ in their seed alone are all wrong in the same way
+        return [Failure(job, str(e) or type(e).__name__) for job in jobs]
+    found = run_together(courses, [_teller(job) for job in jobs], _Worker.stopping.is_set)
+    return [
+        o if isinstance(o, Result) else Failure(job, str(o) or type(o).__name__)
+        for job, o in zip(jobs, found, strict=True)
+    ]
+
+
+def _teller(job: Job) -> Callable[[Progress], None]:
+    """Tells the parent of a run a few times a second."""
     last = 0.0
 
     def tell(p: Progress) -> None:
@@ -83,7 +122,7 @@ def _run_one(job: Job, resume: bool) -> Result:
             last = time.monotonic()
             _Worker.events.put((job.name, p))
 
-    return job.experiment.run(job.out, resume=resume, progress=tell, stop=_Worker.stopping.is_set)
+    return tell
 
 
 def done_before(job: Job) -> Result | None:
@@ -141,6 +180,7 @@ def run_all(
     resume: bool = False,
     progress: Callable[[str, Progress], None] | None = None,
     finished: Callable[[Job, Result | Failure], None] | None = None,
+    stack: Stacking = "auto",
 ) -> list[Result | Failure]:
     """Run the jobs, `workers` at a time; what each gave, in their order.
 
@@ -153,6 +193,7 @@ def run_all(
         resume: skip the runs that are done and go on with those that were begun.
         progress: told of each run's progress a few times a second, with the job's name.
         finished: told of each result as it comes.
+        stack: which runs are one computation; see `groups`.
 
     Raises:
         Interrupted: after Ctrl-C, when every run has saved or was killed.
@@ -169,7 +210,8 @@ def run_all(
     pool = ProcessPoolExecutor(workers, context, _start, (events, stopping))
     try:
         with _held_back():
-            futures = {pool.submit(_work, job, resume): i for i, job in enumerate(jobs)}
+            parts = groups(jobs, stack, resume)
+            futures = {pool.submit(_work, [jobs[i] for i in part], resume): part for part in parts}
         found = _collect(futures, jobs, finished)
     except KeyboardInterrupt:
         stopping.set()
@@ -197,23 +239,50 @@ def _wait_or_kill(pool: ProcessPoolExecutor, others: set[Any]) -> Interrupted:
 
 
 def _collect(
-    futures: dict[Future[Result | Failure], int], jobs: list[Job],
+    futures: dict[Future[Done], list[int]], jobs: list[Job],
     finished: Callable[[Job, Result | Failure], None] | None,
 ) -> list[Result | Failure]:  # fmt: skip
     found: dict[int, Result | Failure] = {}
     for future in as_completed(futures):
-        i = futures[future]
-        found[i] = _outcome(future, jobs[i])
-        if finished:
-            finished(jobs[i], found[i])
+        part = futures[future]
+        done = _outcome(future, [jobs[i] for i in part])
+        if done.note:
+            log.warning("retain: note: %s", done.note)
+        for i, outcome in zip(part, done.outcomes, strict=True):
+            found[i] = outcome
+            if finished:
+                finished(jobs[i], outcome)
     return [found[i] for i in range(len(jobs))]
 
 
-def _outcome(future: Future[Result | Failure], job: Job) -> Result | Failure:
+def _outcome(future: Future[Done], jobs: list[Job]) -> Done:
     try:
         return future.result()
     except BrokenProcessPool:
-        return Failure(job, "a worker process died (out of memory, or killed); --resume goes on from here")
+        why = "a worker process died (out of memory, or killed); --resume goes on from here"
+        return Done([Failure(job, why) for job in jobs])
+
+
+def groups(jobs: Sequence[Job], stack: Stacking, resume: bool = False) -> list[list[int]]:
+    """Which jobs are one computation: those that differ only in their seed, where that is asked for.
+
+    Args:
+        jobs: the runs.
+        stack: `on`, `off`, or `auto`: where they compute on a CUDA device. A processor's core is no
+            faster with many small networks at once, and then they are better spread over the cores.
+        resume: what was begun is gone on with separately.
+    """
+    on_gpu = torch.get_default_device().type == "cuda"
+    if resume or stack == "off" or (stack == "auto" and not on_gpu):
+        return [[i] for i in range(len(jobs))]
+    alike: dict[str, list[int]] = {}
+    for i, job in enumerate(jobs):
+        alike.setdefault(json.dumps({**job.experiment.config(), "seed": None}), []).append(i)
+    return list(alike.values())
+
+
+def _names(jobs: Sequence[Job]) -> str:
+    return f"{jobs[0].name} to {jobs[-1].name}"
 
 
 def _listen(events: Any, progress: Callable[[str, Progress], None] | None) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -62,7 +62,7 @@ class Course:
 
     def portions(
         self, resume: bool, progress: Callable[[Progress], None] | None, stop: Callable[[], bool] | None
-    ) -> Iterator[Portion]:
+    ) -> Generator[Portion, None, None]:
         """The loop. Between one portion and the next whoever asks for them lets the learner observe it."""
         stream, learner, r, evaluator = self.stream, self.learner, self.sitting, self.evaluator
         first, start = r.load() if resume else (0, -1)

@@ -176,12 +176,20 @@ def cnn() -> nn.Module:
     )  # fmt: skip
 
 
+def norm() -> nn.Module:
+    """With BatchNorm, and nothing that draws random numbers."""
+    return nn.Sequential(
+        nn.Conv2d(1, 3, 3, stride=2, padding=1), nn.BatchNorm2d(3), nn.ReLU(), nn.Flatten(),
+        nn.Linear(48, 12), nn.BatchNorm1d(12), nn.ReLU(), nn.Linear(12, CLASSES),
+    )  # fmt: skip
+
+
 def learner(
     method: Method[Any], model: str = "mlp", seed: int = 0, optim: Optim = SGD, **more: Any
 ) -> Learner:
     """A fresh one; its weights, and whatever Dropout draws, come from the seed."""
     torch.manual_seed(derive(seed, "model"))
-    return Learner({"mlp": mlp, "cnn": cnn}[model](), method, optim, seed=seed, **more)
+    return Learner({"mlp": mlp, "cnn": cnn, "norm": norm}[model](), method, optim, seed=seed, **more)
 
 
 def go(

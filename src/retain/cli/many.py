@@ -7,6 +7,7 @@ import sys
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Literal
 
@@ -15,7 +16,7 @@ from retain.cli.folder import claim
 from retain.cli.progress import watcher
 from retain.cli.stop import deafen, resume_command
 from retain.cluster import NoRay, connected, run_on_ray
-from retain.compare import Failure, jobs_of, run_all
+from retain.compare import Failure, Stacking, jobs_of, run_all
 from retain.experiment import Experiment
 from retain.result import Result
 from retain.run import Interrupted
@@ -32,6 +33,7 @@ class Options:
     resume: bool = False  # skip what is done in --out, go on with what was begun
     force: bool = False  # replace the results that --out holds
     quiet: bool = False  # show no progress
+    stack: Stacking = "auto"  # runs that differ only in their seed as one computation; auto: on a CUDA device
 
     def __post_init__(self) -> None:
         if self.workers < 1:
@@ -40,6 +42,10 @@ class Options:
             raise WrongUse("--address is of a Ray cluster: it needs --on ray (retain tune: --report-on ray)")
         if self.on == "ray" and importlib.util.find_spec("ray") is None:
             raise WrongUse(str(NoRay()))
+        if self.stack == "on" and self.on == "ray":
+            raise WrongUse("--stack on is for runs on this machine: leave out --on ray, or --stack on")
+        if self.stack == "on" and self.resume:
+            raise WrongUse("--resume goes on with every run separately: leave out --stack on")
         if self.resume and self.out is None:
             raise WrongUse("--resume needs the folder to go on from: --out DIR")
 
@@ -56,7 +62,7 @@ def run_many(
     """
     experiments[0][1].build_stream()  # says now, and not in every worker, that data are missing
     folders = [out / name for name, _ in experiments]
-    run = run_all if options.on == "local" else run_on_ray
+    run = partial(run_all, stack=options.stack) if options.on == "local" else run_on_ray
     place: AbstractContextManager[None] = nullcontext()
     if options.on == "ray":
         place = connected(options.address, options.workers)

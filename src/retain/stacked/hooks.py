@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from functools import partial
 from typing import Any, Literal, NamedTuple
 
 import torch
@@ -30,6 +31,13 @@ PLAIN = {"copy_", "clone", "detach", "zero_", "zeros_like", "empty_like", "ones_
 
 class NotAlike(ValueError):
     """Why a hook cannot be called once for all runs."""
+
+
+class _NoBatch:
+    """In place of the batch, where all runs are asked at once: what looks at it is called run by run."""
+
+    def __getattr__(self, name: str) -> Any:
+        raise NotAlike("it looks at the batch")
 
 
 class Lane(NamedTuple):
@@ -77,8 +85,10 @@ class Hooks:
     def __init__(self, method: GradientMethod[Any], alone: dict[str, str]):
         self.method, self.alone = method, alone
         self._tried: set[tuple[Hook, str]] = set()
+        self._sure: dict[Hook, Any] = {}  # the states with which a hook was called last
         self._whole: Any = None  # the states as one
         self._handed: list[Any] = []  # the runs' states, views of it
+        self._views: dict[int, tuple[Tensor, list[Tensor]]] = {}  # of each stacked tensor, by the first's id
 
     def __call__(self, hook: Hook, lanes: list[Lane], around: Around, lr: dict[str, float]) -> Params:
         """Call it for all lanes: writes params and states, and gives the gradients [K, ...].
@@ -90,7 +100,9 @@ class Hooks:
             return self._one_by_one(hook, lanes, around, lr)
         try:
             state = self._stacked_state([o.learner for o in lanes])
-            self._try(hook, lanes, state, around, lr)
+            if state is None or self._sure.get(hook) is not state:
+                self._try(hook, lanes, state, around, lr)
+                self._sure[hook] = state
         except NotAlike as why:
             self.alone[hook] = str(why)
             return self._one_by_one(hook, lanes, around, lr)
@@ -104,7 +116,7 @@ class Hooks:
         self, hook: Hook, problem: Problem, state: Any, a: Around, lr: dict[str, float]
     ) -> tuple[Params, Params, Any]:
         """Gradients, params and state after the hook."""
-        batch: Any = a.batch  # none where all runs are asked at once: what takes it is called run by run
+        batch: Any = _NoBatch() if a.batch is None else a.batch
         if hook == "gradient":
             return self.method.gradient(problem, a.params, state, batch, a.grads), a.params, state
         step = Step(a.before, a.params, a.grads, batch, lr)
@@ -125,7 +137,7 @@ class Hooks:
     def _at_once(
         self, hook: Hook, problem: Problem, state: Any, around: Around, lr: dict[str, float]
     ) -> tuple[Params, Params]:
-        with EntryByEntry():
+        with EntryByEntry():  # type: ignore[no-untyped-call]
             grads, params, after = self._call(hook, problem, state, around, lr)
         if not _same(after, state):
             raise NotAlike("it makes a new state in every step")
@@ -149,8 +161,8 @@ class Hooks:
         try:
             found = (*self._at_once(hook, lanes[0].problem, stacked, _copy(around), lr), stacked)
             for i, one in enumerate(wanted):
-                tree.alike(lambda leaves, i=i: _agree(*leaves, i), one, found)
-        except (RuntimeError, ValueError, TypeError, AttributeError) as why:  # it was not written for this
+                tree.alike(partial(_agree, i), one, found)
+        except (RuntimeError, ValueError, TypeError) as why:  # it was not written for this
             raise NotAlike(str(why).partition("\n")[0][:200]) from why
         self._tried.add(key)
 
@@ -161,15 +173,26 @@ class Hooks:
             NotAlike: they are not of one structure.
         """
         states = [o.state for o in learners]
-        if not self._handed or any(a is not b for a, b in zip(self._handed, states, strict=True)):
-            try:
-                self._whole = tree.alike(_stacked, *states)
-            except ValueError as why:
-                raise NotAlike(str(why)) from why
-            for i, one in enumerate(learners):
-                one.state = tree.alike(lambda leaves, i=i: _row(*leaves, i), self._whole, one.state)
-            self._handed = [one.state for one in learners]
+        if self._handed and all(a is b for a, b in zip(self._handed, states, strict=True)):
+            return self._whole
+        try:
+            self._whole = tree.alike(self._leaf, *states)
+        except ValueError as why:
+            raise NotAlike(str(why)) from why
+        views = {id(t): [t[i] for i in range(len(learners))] for t in tree.tensors(self._whole)}
+        views |= {id(t): old for t, old in self._views.values() if id(t) in views}
+        for i, one in enumerate(learners):
+            one.state = tree.alike(partial(_row, views, i), self._whole, one.state)
+        self._views = {id(views[id(t)][0]): (t, views[id(t)]) for t in tree.tensors(self._whole)}
+        self._handed = [one.state for one in learners]
         return self._whole
+
+    def _leaf(self, leaves: tuple[Any, ...]) -> Any:
+        """The stacked tensor that the leaves are views of, where they are; otherwise they are stacked anew."""
+        whole, views = self._views.get(id(leaves[0]), (None, []))
+        if whole is not None and all(a is b for a, b in zip(leaves, views, strict=True)):
+            return whole
+        return _stacked(leaves)
 
 
 class EntryByEntry(TorchDispatchMode):
@@ -212,8 +235,9 @@ def _stacked(leaves: tuple[Any, ...]) -> Any:
     raise NotAlike(f"the runs' states hold different {type(first).__name__}s")
 
 
-def _row(whole: Any, own: Any, i: int) -> Any:
-    return whole[i] if isinstance(whole, Tensor) else own
+def _row(views: dict[int, list[Tensor]], i: int, leaves: tuple[Any, Any]) -> Any:
+    whole, own = leaves
+    return views[id(whole)][i] if isinstance(whole, Tensor) else own
 
 
 def _same(a: Any, b: Any) -> bool:
@@ -236,8 +260,9 @@ def _kind(leaves: tuple[Any, ...]) -> str:
     return f"{tuple(leaf.shape)} {leaf.dtype}" if isinstance(leaf, Tensor) else type(leaf).__name__
 
 
-def _agree(wanted: Any, found: Any, i: int) -> None:
+def _agree(i: int, leaves: tuple[Any, Any]) -> None:
     """Whether run i's row of a stacked tensor is what the run alone gave; ValueError where it is not."""
+    wanted, found = leaves
     if isinstance(wanted, Tensor):
         mine = found[i]
         scale = float(wanted.abs().max()) if wanted.is_floating_point() and wanted.numel() else 0.0

@@ -14,6 +14,7 @@ saved by the ordinary code, and only the step is stacked. In it
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
 import torch
@@ -24,7 +25,7 @@ from retain.learner import Learner
 from retain.method import GradientMethod
 from retain.optim import Optim
 from retain.run import Portion
-from retain.stacked.hooks import Around, Hooks, Lane, changes, rows
+from retain.stacked.hooks import Around, Hooks, Lane, NotAlike, changes, rows
 from retain.stepper import Stepper
 from retain.types import Batch, Params, cross_entropy
 
@@ -68,7 +69,7 @@ class Stack:
         """One step of each learner on its portion; their losses [K], not yet counted.
 
         Raises:
-            CannotStack: and nothing was learned, if it is the first step of a task.
+            CannotStack: they must run separately, from their beginning: what they learned here is spoilt.
         """
         if self.stepper is None:
             self.stepper = self._gathered()
@@ -78,9 +79,11 @@ class Stack:
         lanes = [Lane(one, b) for one, b in zip(self.learners, each, strict=True)]
         losses = self._objective(stepper.live, lanes, _merged(each))
         moved = {k: p for k, p in stepper.live.items() if p.requires_grad}
-        with torch.enable_grad():
-            grads = tree.gradients(losses.sum(), moved)
-        self._finish(stepper, lanes, {k: g.contiguous() for k, g in grads.items()})
+        grads = tree.gradients(losses.sum(), moved)
+        try:
+            self._finish(stepper, lanes, {k: g.contiguous() for k, g in grads.items()})
+        except NotAlike as why:
+            raise CannotStack(str(why)) from why
         if portions[0].step == portions[0].steps:
             self.settle()
         elif not self.shared:
@@ -107,7 +110,9 @@ class Stack:
         try:
             logits = torch.vmap(logits_of)({k: seen[k] for k in own}, merged.x, merged.task)
         except RuntimeError as why:
-            raise CannotStack(f"the network cannot be run stacked: {_first_line(why)}") from why
+            drawn = "called random operation" in str(why)
+            what = "it draws random numbers (Dropout)" if drawn else str(why).partition("\n")[0][:200]
+            raise CannotStack(f"the network cannot be run stacked: {what}") from why
         if seen is not params:
             _copy_back(lanes, views, seen)
         allowed = [o.problem.allowed(o.batch.task) for o in lanes]
@@ -159,15 +164,9 @@ class Stack:
 
     def _share(self, stepper: Stepper, copy_steps: bool = False) -> None:
         """Let the learners' optimisers look at the stacked moments; Adam's number of steps is one for all."""
-
-        def row(leaf: Any, i: int) -> Any:
-            if not isinstance(leaf, Tensor) or leaf.dim():
-                return leaf if leaf is None else leaf[i]
-            return leaf.clone() if copy_steps else leaf
-
         state = stepper.state()
         for i, one in enumerate(self.learners):
-            one.stepper.load(tree.alike(lambda leaf, i=i: row(leaf[0], i), state))
+            one.stepper.load(tree.alike(partial(_of_one, i, copy_steps), state))
         self.shared = True
 
     def settle(self) -> None:
@@ -189,6 +188,14 @@ def _moments(leaves: tuple[Any, ...]) -> Any:
     return first.clone()
 
 
+def _of_one(i: int, copy_steps: bool, leaves: tuple[Any, ...]) -> Any:
+    """Run i's part of what `_moments` made."""
+    leaf = leaves[0]
+    if isinstance(leaf, Tensor) and leaf.dim():
+        return leaf[i]
+    return leaf.clone() if copy_steps and isinstance(leaf, Tensor) else leaf
+
+
 def _merged(each: list[Batch]) -> Batch:
     """All batches as one, [K, N, ...], without their extras."""
     if len({(b.x.shape, b.y.shape, b.weight is None) for b in each}) > 1:
@@ -206,7 +213,3 @@ def _copy_back(lanes: list[Lane], views: list[Params], seen: Params) -> None:
             if not p.requires_grad:
                 for v, row in zip(views, seen[k], strict=True):
                     v[k].copy_(row)
-
-
-def _first_line(why: BaseException) -> str:
-    return str(why).partition("\n")[0][:200]

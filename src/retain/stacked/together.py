@@ -63,25 +63,28 @@ def run_together(
     """
     told = progress or [None] * len(courses)
     runs = [_Run(course, p, stop) for course, p in zip(courses, told, strict=True)]
-    going, stack, share = runs, None, 0.0
+    going, share = runs, 0.0
+    stack = Stack([r.course.learner for r in going])
     while True:
         portions = [p for p in (r.next(share) for r in going) if p is not None]
-        left = [r for r in going if r.outcome is None]
-        if not left:
+        going, stack = _without_ended(going, stack)
+        if not going:
             return [r.outcome for r in runs if r.outcome is not None]
         _in_step(portions)
-        if stack is None or len(left) < len(going):
-            if stack is not None:
-                stack.settle()
-            stack = Stack([r.course.learner for r in left], stack and stack.alone)
-        going, began = left, time.perf_counter()
+        began = time.perf_counter()
         for r, loss in zip(going, stack.observe(portions), strict=True):
             r.count(loss)
-        if any(r.outcome is not None for r in going):
-            going = [r for r in going if r.outcome is None]
-            stack.settle()
-            stack = Stack([r.course.learner for r in going], stack.alone) if going else None
-        share = (time.perf_counter() - began) / max(len(going), 1)
+        share = (time.perf_counter() - began) / len(going)
+        going, stack = _without_ended(going, stack)
+
+
+def _without_ended(going: list[_Run], stack: Stack) -> tuple[list[_Run], Stack]:
+    """The runs that go on, and a stack of them."""
+    left = [r for r in going if r.outcome is None]
+    if len(left) == len(going) or not left:
+        return left, stack
+    stack.settle()
+    return left, Stack([r.course.learner for r in left], stack.alone)
 
 
 def _in_step(portions: Sequence[Portion]) -> None:
