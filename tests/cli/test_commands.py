@@ -191,6 +191,24 @@ def test_compare_from_a_file_resumes_and_refuses_other_settings(tmp_path: Path, 
     assert "holds the result of another run: lr = 0.1, now 0.7" in told
 
 
+def test_stacked_runs_leave_what_separate_ones_do(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
+) -> None:
+    args = ["compare", "permuted", "--methods", "ewc,ncm", "--seeds", "3", "--workers", "1", *TINY]
+    ran(capsys, *args, "--quiet", "--out", tmp_path / "apart")
+    _, err = ran(capsys, *args, "--stack", "on", "--out", tmp_path / "stacked")
+    assert caplog.messages == [
+        "retain: note: ncm-0 to ncm-2 are run separately: NCM does not learn by gradient steps"
+    ]
+    assert all(f"{name}: learned task 1 of 2" in err for name in ("ewc-0", "ewc-2", "ncm-2"))
+    names = [f"{m}-{seed}" for m in ("ewc", "ncm") for seed in range(3)]
+    for name in names:
+        same(tmp_path / "apart" / name / "result.json", tmp_path / "stacked" / name / "result.json")
+    assert sorted(f.name for f in (tmp_path / "stacked" / "ewc-1").iterdir()) == sorted(
+        f.name for f in (tmp_path / "apart" / "ewc-1").iterdir()
+    )
+
+
 def test_the_demo_prints_tables_a_sentence_and_the_report(
     capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -69,6 +69,11 @@ def refused(capsys: pytest.CaptureFixture[str], *args: str | Path, code: int = 2
         ("compare split --methods ewc --gem.margin 3", "no flag --gem.margin"),
         ("compare split --methods ewc --lam 3", "--lam is a flag of one method: --ewc.lam"),
         ("compare split --methods ewc --workers 0", "--workers must be >= 1"),
+        ("compare split --methods ewc --stack maybe", "--stack"),
+        (
+            "compare split --methods ewc --stack on --resume --out x",
+            "--resume goes on with every run separately",
+        ),
         ("compare split --methods ewc --noise 0.3", "--noise 0.3 means nothing to the stream split"),
         ("compare split --methods ewc --resume", "--resume needs the folder"),
         ("demo now", "what is 'now' for?"),

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple, final
 
 import pytest
 import torch
 from tests.laws import toy
+from torch import Generator
 
 from retain import EWC, GEM, SI, Learner, Method, Optim, Replay, Result, chain
 from retain.compare import Job, groups
@@ -19,6 +20,7 @@ from retain.method import GradientMethod
 from retain.methods.packnet import PackNet
 from retain.run import Course, Interrupted
 from retain.stacked import CannotStack, Stack, run_together
+from retain.types import Batch, Params, Problem, Step
 
 MNIST = Settings(tasks=3, samples=320, test_samples=100, hidden=(40,), batch_size=32, curve_every=0)
 ADAM = Optim("adam", lr=0.01)
@@ -124,6 +126,89 @@ def test_so_they_do_with_norms_moments_clipping_and_in_chains(
     method: Method[Any], model: str, optim: Optim, clip: float | None
 ) -> None:
     assert gaps(toys(method, model, optim, clip), toys(method, model, optim, clip)) < 1e-5
+
+
+class Numbered(NamedTuple):
+    """A number of its own for each run."""
+
+    mine: float
+    step: int
+
+
+@final
+@dataclass(frozen=True)
+class Odd(GradientMethod[Numbered]):
+    """A gradient hook that would be wrong on stacked gradients."""
+
+    how: str = "norm"
+
+    def init(self, problem: Problem, params: Params, rng: Generator) -> tuple[Params, Numbered]:
+        return params, Numbered(float(torch.rand((), generator=rng)), 0)
+
+    def gradient(
+        self, problem: Problem, params: Params, state: Numbered, batch: Batch, grads: Params
+    ) -> Params:
+        if self.how == "norm":
+            return {k: g / g.norm() for k, g in grads.items()}
+        if self.how == "decision":
+            return {k: 2 * g if bool((g > 0).all()) else g for k, g in grads.items()}
+        if self.how == "shape":
+            return {k: g if g.dim() > 1 else 2 * g for k, g in grads.items()}
+        if self.how == "number":
+            return {k: g * state.mine for k, g in grads.items()}
+        return {k: g.roll(1, 0) for k, g in grads.items()}
+
+    def after_step(
+        self, problem: Problem, params: Params, state: Numbered, step: Step
+    ) -> tuple[Params, Numbered]:
+        assert step.before is not None
+        for k, old in step.before.items():
+            params[k].add_(params[k] - old, alpha=0.1)
+        return params, state
+
+
+@pytest.mark.parametrize(
+    ("how", "why"),
+    [
+        ("norm", "does more than act entry by entry"),
+        ("decision", "does more than act entry by entry"),
+        ("shape", "stacked it gives something else"),
+        ("number", "stacked it gives something else"),
+        ("roll", "does more than act entry by entry"),
+    ],
+)
+def test_a_hook_that_would_mix_the_runs_is_asked_run_by_run(how: str, why: str) -> None:
+    one_by_one, together = toys(Odd(how)), toys(Odd(how))
+    assert gaps(one_by_one, together) < 1e-5
+    fresh = toys(Odd(how))
+    stack = Stack([c.learner for c in fresh])
+    stack.observe([next(c.portions(False, None, None)) for c in fresh])
+    assert list(stack.alone) == ["gradient"]
+    assert why in stack.alone["gradient"]
+
+
+@final
+@dataclass(frozen=True)
+class Turning(GradientMethod[Numbered]):
+    """Entry by entry, but for its third step."""
+
+    def init(self, problem: Problem, params: Params, rng: Generator) -> tuple[Params, Numbered]:
+        return params, Numbered(0.0, 0)
+
+    def batch(
+        self, problem: Problem, params: Params, state: Numbered, batch: Batch, rng: Generator
+    ) -> tuple[Batch, Numbered]:
+        return batch, state._replace(step=state.step + 1)
+
+    def gradient(
+        self, problem: Problem, params: Params, state: Numbered, batch: Batch, grads: Params
+    ) -> Params:
+        return {k: g / g.norm() if state.step == 3 else g for k, g in grads.items()}
+
+
+def test_a_hook_that_turns_out_not_to_stack_ends_the_stack_and_says_why() -> None:
+    with pytest.raises(CannotStack, match="does more than act entry by entry"):
+        run_together(toys(Turning()))
 
 
 def test_a_network_that_draws_random_numbers_is_refused() -> None:

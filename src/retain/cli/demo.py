@@ -74,7 +74,7 @@ def command(args: list[str]) -> int:
     """Run the demo."""
     began = time.perf_counter()
     output = Group(
-        "output", Options, {"out": OUT}, pairs=False, leave_out=frozenset({"force", "on", "address"})
+        "output", Options, {"out": OUT}, pairs=False, leave_out=frozenset({"force", "on", "address", "stack"})
     )
     groups = [Group("demo", Seeds, {}), output]
     if asks_for_help(args):

@@ -75,6 +75,7 @@ class Stack:
             self.stepper = self._gathered()
         stepper = self.stepper
         stepper.factor = self.learners[0].scheduled().factor
+        portions = _on(next(iter(stepper.live.values())).device, portions)
         each = [one.batch(p.x, p.y, p.tasks) for one, p in zip(self.learners, portions, strict=True)]
         lanes = [Lane(one, b) for one, b in zip(self.learners, each, strict=True)]
         losses = self._objective(stepper.live, lanes, _merged(each))
@@ -194,6 +195,15 @@ def _of_one(i: int, copy_steps: bool, leaves: tuple[Any, ...]) -> Any:
     if isinstance(leaf, Tensor) and leaf.dim():
         return leaf[i]
     return leaf.clone() if copy_steps and isinstance(leaf, Tensor) else leaf
+
+
+def _on(device: torch.device, portions: Sequence[Portion]) -> Sequence[Portion]:
+    """The portions on a device, brought there in one piece where they are of one size."""
+    if len({(p.x.shape, p.y.shape, p.x.device) for p in portions}) > 1 or portions[0].x.device == device:
+        return portions
+    x = torch.stack([p.x for p in portions]).to(device)
+    y = torch.stack([p.y for p in portions]).to(device)
+    return [p._replace(x=x[i], y=y[i]) for i, p in enumerate(portions)]
 
 
 def _merged(each: list[Batch]) -> Batch:
