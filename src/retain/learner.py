@@ -68,15 +68,12 @@ class Learner:
         self.scenario, self.classes = scenario, classes
         self.schedule, self.reset_optimizer = schedule, reset_optimizer
         self.rng = torch.Generator().manual_seed(derive(seed, "method"))
-        if fast is not None and fast.channels_last:
-            model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.binding = Binding(model, fast)
         if not self.binding.names:
             raise ValueError("the model has no parameter that requires a gradient: nothing could be learned")
         self.world: World = world(self.binding.own[self.binding.names[0]].device)
-        self.stepper = Stepper(
-            self.binding.own, self.binding.names, optim or Optim(), method.optimizers(), clip
-        )
+        own, names = self.binding.own, self.binding.names
+        self.stepper = Stepper(own, names, optim or Optim(), method.optimizers(), clip)
         self.params: Params = self.stepper.live
         self.state: Any = None
         self.in_play = InPlay(scenario or "domain", classes or "all")
@@ -229,15 +226,8 @@ class Learner:
             ValueError: the scenario is `task` and none is given.
         """
         problem = self._bound
-        index = HIDDEN
-        if self.in_play.scenario == "task":
-            if task is None:
-                raise ValueError("in the task scenario predict needs the task: predict(x, task)")
-            if task.index not in self.in_play.of_task:
-                self.in_play.know(task)
-            index = task.index
         x = x.to(problem.spec.device)
-        tasks = torch.full((len(x),), index, device=x.device)
+        tasks = torch.full((len(x),), self.in_play.index_of(task), device=x.device)
         logits = self.method.predict(problem, self.params, self.state, x, tasks)
         return among(logits, self.in_play(tasks))
 

@@ -56,6 +56,8 @@ class Binding:
 
     def __init__(self, model: nn.Module, fast: Fast | None = None):
         self.model, self.fast = model, fast or Fast()
+        if self.fast.channels_last:
+            model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.compiled = torch.compile(model) if self.fast.compile else model
         self.own: Params = {**dict(model.named_parameters()), **dict(model.named_buffers())}
         self.names = tuple(k for k, p in model.named_parameters() if p.requires_grad)
@@ -253,6 +255,20 @@ class InPlay:
         """Which classes the task has, whether learned or only to be predicted."""
         self.of_task[task.index] = task.classes
         self._draw_mask()
+
+    def index_of(self, task: Task | None) -> int:
+        """The number by which a task is predicted; HIDDEN where the scenario hides it.
+
+        Raises:
+            ValueError: the scenario is `task`, and none is given.
+        """
+        if self.scenario != "task":
+            return HIDDEN
+        if task is None:
+            raise ValueError("in the task scenario predict needs the task: predict(x, task)")
+        if task.index not in self.of_task:
+            self.know(task)
+        return task.index
 
     def _draw_mask(self) -> None:
         rows = max(self.of_task) + 1 if self.scenario == "task" else 1

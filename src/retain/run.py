@@ -78,7 +78,9 @@ class Course:
                 with r.clock.on("consolidate"):
                     learner.begin_task(task, steps)
             with r.clock.on("train"):
-                indices = self.order.indices(len(data), learner.seed, task.index, max(start, 0), learner.device)
+                indices = self.order.indices(
+                    len(data), learner.seed, task.index, max(start, 0), learner.device
+                )
                 for done, index in enumerate(indices, max(start, 0) + 1):
                     yield Portion(*data.batch(index), r.tasks_of(i, index), i, done, steps)
                     r.record.steps += 1
