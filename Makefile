@@ -37,7 +37,7 @@ test: check
 DOCS ?= --docs
 
 bench: setup
-	@for name in limit plain growth ewc gem; do $(BIN)/python benchmarks/$$name.py $(DOCS) $(BENCH) || exit 1; done
+	@for name in limit plain growth store ewc gem; do $(BIN)/python benchmarks/$$name.py $(DOCS) $(BENCH) || exit 1; done
 
 bench-peers: setup $(PEERS)/.done
 	@$(BIN)/python benchmarks/peers.py --python $(PEERS)/bin/python $(DOCS) $(BENCH)

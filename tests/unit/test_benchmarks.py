@@ -63,7 +63,7 @@ def test_a_part_of_the_page_is_replaced_and_nothing_else(script: Any) -> None:
         measure.replaced(page, "plain", "new")
 
 
-@pytest.mark.parametrize("name", ["limit", "plain", "peers", "growth", "ewc", "gem", "stacked"])
+@pytest.mark.parametrize("name", ["limit", "plain", "peers", "growth", "store", "ewc", "gem", "stacked"])
 def test_the_docs_have_a_place_for_each(script: Any, name: str) -> None:
     measure = script("measure")
     assert "\n\nnew\n\n" in measure.replaced(measure.PAGE.read_text(encoding="utf-8"), name, "new")
