@@ -20,10 +20,9 @@ from typing import Any
 import altair as alt
 import torch
 
-import retain
 from measure import Spread, alternate, markdown, parser, publish, ready
+from retain import EWC
 from retain.experiment import Experiment, Settings
-from retain.run import Course
 from retain.stacked import run_together
 
 WORK = Settings(tasks=3, samples=10_000, curve_every=0)
@@ -37,20 +36,12 @@ class Timed:
     training: float
 
 
-def course(settings: Settings, device: torch.device) -> Course:
-    experiment = Experiment("permuted", retain.EWC(lam=10), settings)
-    stream = experiment.build_stream()
-    learner = retain.Learner(
-        experiment.build_model(stream).to(device), experiment.method, settings.optim, seed=settings.seed
-    )
-    return Course(stream, learner, settings.order, "all", settings.curve_every, 1000, None, 30.0, None)
-
-
-def train(settings: Settings, runs: int, stacked: bool, device: torch.device) -> Timed:
-    courses = [course(replace(settings, seed=seed), device) for seed in range(runs)]
+def train(settings: Settings, runs: int, stacked: bool) -> Timed:
+    experiments = [Experiment("permuted", EWC(lam=10), replace(settings, seed=seed)) for seed in range(runs)]
+    courses = [e.course() for e in experiments]
     start = time.perf_counter()
     found: list[Any] = run_together(courses) if stacked else [c.run(False, None, None) for c in courses]
-    if device.type == "cuda":
+    if settings.device == "cuda":
         torch.cuda.synchronize()
     return Timed(time.perf_counter() - start, sum(r.seconds.train for r in found))
 
@@ -62,15 +53,15 @@ def said(t: Timed) -> str:
 def main() -> None:
     made = parser(__doc__, rounds=3)
     made.add_argument("--runs", type=int, default=8, help="seeds (8)")
-    made.add_argument("--device", default="cpu", help="cpu or cuda (cpu)")
+    made.add_argument("--device", default="cpu", choices=("cpu", "cuda"), help="where (cpu)")
     args = ready(made)
     settings = replace(WORK, samples=640, test_samples=200) if args.quick else WORK
-    device = torch.device(args.device)
+    settings = replace(settings, device=args.device)
     one, together, apart = "one run", f"{args.runs} stacked", f"{args.runs} one by one"
     sides = {
-        one: partial(train, settings, 1, False, device),
-        together: partial(train, settings, args.runs, True, device),
-        apart: partial(train, settings, args.runs, False, device),
+        one: partial(train, settings, 1, False),
+        together: partial(train, settings, args.runs, True),
+        apart: partial(train, settings, args.runs, False),
     }
     timed = alternate(sides, args.rounds, said)
     rows = [

@@ -17,8 +17,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
-import torch
-
 from retain.experiment import Experiment
 from retain.files import write_atomically
 from retain.result import Result
@@ -272,12 +270,13 @@ def groups(jobs: Sequence[Job], stack: Stacking, resume: bool = False) -> list[l
             faster with many small networks at once, and then they are better spread over the cores.
         resume: what was begun is gone on with separately.
     """
-    on_gpu = torch.get_default_device().type == "cuda"
-    if resume or stack == "off" or (stack == "auto" and not on_gpu):
+    if resume or stack == "off":
         return [[i] for i in range(len(jobs))]
     alike: dict[str, list[int]] = {}
     for i, job in enumerate(jobs):
-        alike.setdefault(json.dumps({**job.experiment.config(), "seed": None}), []).append(i)
+        stacks = stack == "on" or job.experiment.settings.device == "cuda"
+        key = json.dumps({**job.experiment.config(), "seed": None}) if stacks else str(i)
+        alike.setdefault(key, []).append(i)
     return list(alike.values())
 
 
