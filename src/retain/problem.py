@@ -64,6 +64,7 @@ class Binding:
         # What its owner has put in evaluation mode (a frozen BatchNorm) stays there.
         self.frozen = [m for m in model.modules() if not m.training] if model.training else []
         self.head_name: str | None = None  # of the last linear layer, once looked for
+        self.in_place: bool | None = None  # whether something changes what a layer gave; once looked for
 
     def mode(self, train: bool) -> None:
         """Put the module in training or evaluation mode, if it is not."""
@@ -96,8 +97,20 @@ class Binding:
         differentiated with respect to, which is all that per-example gradients need. A layer that
         is called more than once is left out.
         """
+        if self.in_place is None:  # a ReLU in place after a layer must not touch what we keep: found out once
+            try:
+                self.in_place = self._trace(params, x[:2], task[:2], copies=False)[2]
+            except RuntimeError:  # autograd's own, of a leaf that was changed; any other comes again
+                self.in_place = True
+        return self._trace(params, x, task, self.in_place)[:2]
+
+    def _trace(
+        self, params: Params, x: Tensor, task: Tensor, copies: bool
+    ) -> tuple[Tensor, dict[str, Layer], bool]:
+        """The same, and whether something changed what a layer gave; with `copies` it changes copies."""
         layers: dict[str, Layer] = {}
         calls: dict[str, int] = {}
+        versions: dict[str, int] = {}
 
         def hook_of(name: str, kind: str) -> Callable[[nn.Module, tuple[Tensor, ...], Tensor], Tensor]:
             def hook(module: nn.Module, args: tuple[Tensor, ...], output: Tensor) -> Tensor:
@@ -105,7 +118,8 @@ class Binding:
                     output = output.detach().requires_grad_()
                 layers[name] = Layer(kind, args[0].detach(), output, module)
                 calls[name] = calls.get(name, 0) + 1
-                return output.clone()  # an in-place ReLU after the layer must not touch what we keep
+                versions[name] = output._version
+                return output.clone() if copies else output
 
             return hook
 
@@ -115,7 +129,8 @@ class Binding:
                     handle = module.register_forward_hook(hook_of(name, TRACED[type(module)]))
                     stack.callback(handle.remove)
             logits = self.logits({k: p.detach() for k, p in params.items()}, x, task)
-        return logits, {k: v for k, v in layers.items() if calls[k] == 1}
+        changed = any(layer.output._version != versions[k] for k, layer in layers.items())
+        return logits, {k: v for k, v in layers.items() if calls[k] == 1}, changed
 
     def features(self, params: Params, x: Tensor, train: bool = False) -> Tensor:
         """[N, D]: what the last linear layer, whose output is the logits, takes in.
