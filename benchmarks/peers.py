@@ -6,12 +6,13 @@
     python benchmarks/peers.py --python .bench-peers/bin/python --quick
 
 Permuted MNIST, 10 tasks of 60,000 images, 784-256-256-10, batches of 128, one pass, SGD 0.1, all ten test
-sets after every task. Replay keeps 2,000 examples, GEM 256 a task with margin 0.5. The two libraries'
-Fishers differ (avalanche squares the gradients of batch means, which is another matrix), so that equal
-lam need not be equal strength: each one's lam for EWC is the best of its grid on the first two tasks with
-another seed; retain's penalty is a proximal step, which no sum of Fishers makes diverge. Round n runs with seed n; each library permutes the pixels in its own way. Seconds are those
-of training (consolidation included) and evaluation as each side's own clock has them, without imports and
-without making the tasks; retain's include the evaluation of the untrained network, avalanche's do not.
+sets after every task. Replay keeps 2,000 examples, GEM 256 a task with margin 0.5. The two libraries' Fishers
+differ (avalanche squares the gradients of batch means, which is another matrix), so that equal lam need not
+be equal strength: each one's lam for EWC is the best of its grid on the first two tasks with another seed;
+retain's penalty is a proximal step, which no sum of Fishers makes diverge. Round n runs with seed n; each
+library permutes the pixels in its own way. Seconds are those of training (consolidation included) and
+evaluation as each side's own clock has them, without imports and without making the tasks; retain's include
+the evaluation of the untrained network, avalanche's do not.
 """
 
 from __future__ import annotations
