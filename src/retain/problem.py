@@ -119,7 +119,7 @@ class Binding:
                 layers[name] = Layer(kind, args[0].detach(), output, module)
                 calls[name] = calls.get(name, 0) + 1
                 versions[name] = output._version
-                return output.clone() if copies else output
+                return output.clone() if copies else output.view_as(output)  # what goes on is no leaf
 
             return hook
 
