@@ -10,7 +10,7 @@ from torch import Generator, Tensor
 
 from retain.examples import Examples, Union
 from retain.memory.slots import pick
-from retain.types import Batch, Params, Problem
+from retain.types import Batch, Params, Problem, Task
 
 CHUNK = 1000  # examples whose features are computed at a time
 
@@ -53,6 +53,13 @@ def herded(
         x, y = (t.to(device) for t in examples.batch(rows[herd(torch.cat(f), k).to(rows.device)]))
         sets.append(Batch(x, y, torch.full_like(y, task)))
     return tuple(sets)
+
+
+def drawn(task: Task, k: int, rng: Generator, device: torch.device) -> tuple[Batch, ...]:
+    """k examples, drawn at random, of each class of the task; classes ascend."""
+    labels = task.train.labels()
+    order = torch.randperm(len(labels), generator=rng).to(labels.device)
+    return tuple(task.batch(order[labels[order] == c][:k], device) for c in labels.unique().tolist())
 
 
 def class_means(problem: Problem, params: Params, exemplars: Batch) -> Tensor:

@@ -27,9 +27,9 @@ import torch
 from torch import Generator, Tensor
 
 from retain.memory.rowfile import RowFile
-from retain.memory.slots import pick
+from retain.memory.slots import Slots, pick
 from retain.memory.undo import BadMemory
-from retain.types import Batch
+from retain.types import Batch, Problem
 
 HEAD = 16  # bytes of a row before x: y and task
 UNITS = {"": 1, "K": 10**3, "M": 10**6, "G": 10**9, "T": 10**12} | {
@@ -185,6 +185,28 @@ class Mapped(NamedTuple):
         file = _OPEN.pop((os.getpid(), self.path), None)
         if file is not None:
             file.close()
+
+
+def slots_for(
+    problem: Problem, batch: Batch, capacity: int, size: str | None, folder: str | None
+) -> Slots | Mapped:
+    """Empty slots for examples such as those of the batch: `capacity` in RAM, or as many as fit into a file.
+
+    Args:
+        problem: says where the file may lie, if `folder` does not.
+        batch: of the examples.
+        capacity: of the slots in RAM.
+        size: of the file, such as 2GB; None: in RAM.
+        folder: of the file.
+
+    Raises:
+        ValueError: a file, where several processes train: each would need its own.
+    """
+    if size is None:
+        return Slots.like(batch, capacity)
+    if problem.world.size > 1:
+        raise ValueError("memory_bytes must be none where several processes train: keep the memory in RAM")
+    return Mapped.like(batch, in_bytes(size), folder or problem.spec.room, problem.spec.range)
 
 
 def mapped_in(tree: Any) -> Iterator[Mapped]:

@@ -8,7 +8,7 @@ from typing import Any, ClassVar, Literal, NamedTuple, final
 import torch
 from torch import Generator
 
-from retain.memory import Balanced, Exemplars, Mapped, Reservoir, Slots, beside, herded, in_bytes
+from retain.memory import Balanced, Exemplars, Reservoir, beside, drawn, herded, in_bytes, slots_for
 from retain.method import GradientMethod, Growth, Traits, Update, check_choices, check_numbers
 from retain.types import Batch, Params, Problem, Task
 
@@ -42,9 +42,7 @@ class Replay(GradientMethod[State]):
     paper: ClassVar[str] = "Chaudhry et al. 2019, arXiv:1902.10486 (ER)"
 
     memory: int = 2000  # examples kept in all
-    memory_bytes: str | None = (
-        None  # such as 2GB: as many as fit in a file of that size; none: `memory`, in RAM
-    )
+    memory_bytes: str | None = None  # such as 2GB: as many as a file so large holds; none: `memory`, in RAM
     memory_file: str | None = None  # that file's folder; none: the run's own (without --out a temporary one)
     select: Literal["reservoir", "ring", "balanced", "random", "herding"] = "reservoir"  # who is kept
     per_class: bool = False  # memory counts examples of each class; random and herding only
@@ -92,14 +90,7 @@ class Replay(GradientMethod[State]):
         return both, State(memory, state.tasks)
 
     def _empty(self, problem: Problem, batch: Batch) -> Reservoir | Balanced:
-        slots: Slots | Mapped = Slots.like(batch, self.memory)
-        if self.memory_bytes is not None:
-            if problem.world.size > 1:
-                raise ValueError(
-                    "Replay.memory_bytes must be none where several processes train: memory, in RAM"
-                )
-            folder = self.memory_file or problem.spec.room
-            slots = Mapped.like(batch, in_bytes(self.memory_bytes), folder, problem.spec.range)
+        slots = slots_for(problem, batch, self.memory, self.memory_bytes, self.memory_file)
         if self.select == "reservoir":
             return Reservoir(slots, 0)
         return Balanced.over(slots, newest=self.select == "ring")
@@ -123,7 +114,7 @@ class Replay(GradientMethod[State]):
         if self.select == "herding":
             sets = herded(problem, params, task.train, task.index, k)
         else:
-            sets = drawn(problem, task, k, rng)
+            sets = drawn(task, k, rng, problem.spec.device)
         of_class = dict(zip(labels.unique().tolist(), sets, strict=True))
         # In the order in which they first occur: what a class is called must make no difference.
         return memory.add(tuple(of_class[c] for c in dict.fromkeys(labels.tolist())))
@@ -131,11 +122,3 @@ class Replay(GradientMethod[State]):
     def examples_stored(self, state: State) -> int:
         """As many as the memory holds."""
         return 0 if state.memory is None else state.memory.filled
-
-
-def drawn(problem: Problem, task: Task, k: int, rng: Generator) -> tuple[Batch, ...]:
-    """k examples, drawn at random, of each class of the task; classes ascend."""
-    labels, device = task.train.labels(), problem.spec.device
-    order = torch.randperm(len(labels), generator=rng).to(labels.device)
-    rows = (order[labels[order] == c][:k] for c in labels.unique().tolist())
-    return tuple(task.batch(r, device) for r in rows)
