@@ -21,7 +21,7 @@ from typing import Any, NamedTuple
 
 import torch
 
-from retain.compare import Failure, Job, done_before, undisturbed
+from retain.compare import Failure, Job, done_before, reason, undisturbed
 from retain.experiment import Experiment
 from retain.files import write_atomically
 from retain.result import Result
@@ -221,7 +221,7 @@ def _work(
         except Interrupted as e:
             return Gave({CHECKPOINT: (out / CHECKPOINT).read_bytes()}, str(e))
         except Exception as e:
-            return Gave({}, str(e) or type(e).__name__)
+            return Gave({}, reason(e))
         return Gave({"result.json": (out / "result.json").read_bytes()})
 
 

@@ -21,6 +21,7 @@ from retain.experiment import Experiment
 from retain.files import write_atomically
 from retain.result import Result
 from retain.run import Interrupted, Progress
+from retain.sitting import differences
 from retain.stacked import CannotStack, run_together
 
 log = logging.getLogger(__name__)
@@ -43,6 +44,11 @@ class Failure:
 
     job: Job
     reason: str
+
+
+def reason(e: Exception) -> str:
+    """Why it was raised, in words: not every exception crosses processes, and some have no message."""
+    return str(e) or type(e).__name__
 
 
 class _Worker:
@@ -84,7 +90,7 @@ def _work(jobs: list[Job], resume: bool) -> Done:
 
 
 def _one(job: Job, resume: bool) -> Result | Failure:
-    """The result, or why there is none: said in words, since not every exception crosses processes."""
+    """The result, or why there is none."""
     try:
         if _Worker.stopping.is_set():
             raise Interrupted("stopped before it began")
@@ -92,7 +98,7 @@ def _one(job: Job, resume: bool) -> Result | Failure:
             return result
         return job.experiment.run(job.out, resume=resume, progress=_teller(job), stop=_Worker.stopping.is_set)
     except Exception as e:
-        return Failure(job, str(e) or type(e).__name__)
+        return Failure(job, reason(e))
 
 
 def _together(jobs: list[Job]) -> list[Result | Failure]:
@@ -102,11 +108,10 @@ def _together(jobs: list[Job]) -> list[Result | Failure]:
     try:
         courses = [job.experiment.course(job.out) for job in jobs]
     except Exception as e:  # jobs that differ in their seed alone are all wrong in the same way
-        return [Failure(job, str(e) or type(e).__name__) for job in jobs]
+        return [Failure(job, reason(e)) for job in jobs]
     found = run_together(courses, [_teller(job) for job in jobs], _Worker.stopping.is_set)
     return [
-        o if isinstance(o, Result) else Failure(job, str(o) or type(o).__name__)
-        for job, o in zip(jobs, found, strict=True)
+        o if isinstance(o, Result) else Failure(job, reason(o)) for job, o in zip(jobs, found, strict=True)
     ]
 
 
@@ -132,12 +137,8 @@ def done_before(job: Job) -> Result | None:
     if not (job.out / "result.json").exists():
         return None
     result = Result.load(job.out / "result.json")
-    was, now = result.config, job.experiment.config()
-    differing = [
-        f"{k} = {was.get(k)!r}, now {now.get(k)!r}" for k in {**was, **now} if was.get(k) != now.get(k)
-    ]
-    if differing:
-        raise ValueError(f"{job.out} holds the result of another run: {', '.join(differing)}")
+    if differing := differences(result.config, job.experiment.config()):
+        raise ValueError(f"{job.out} holds the result of another run: {differing}")
     return result
 
 

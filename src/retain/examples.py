@@ -69,12 +69,9 @@ class Examples:
             return self
         out = torch.empty(len(self), *self.shape, dtype=self.x.dtype, device=self.x.device)
         for start in range(0, len(self), chunk):
-            into = out[start : start + chunk]
-            if self.rows is None:  # rows in their order need no gathering first
-                x = self.x[start : start + chunk]
-                into.copy_(x if self.arrange is None else self.arrange(x))
-            else:
-                into.copy_(self.stored(torch.arange(start, start + len(into), device=self.rows.device)))
+            part = slice(start, start + chunk)  # rows in their order need no gathering first
+            x = self.x[part] if self.rows is None else self.x.index_select(0, self.rows[part])
+            out[part].copy_(x if self.arrange is None else self.arrange(x))
         return replace(self, x=out, y=self.labels(), rows=None, arrange=None)
 
     def to(self, device: torch.device) -> Examples:

@@ -69,10 +69,10 @@ class Learner:
         self.schedule, self.reset_optimizer = schedule, reset_optimizer
         self.rng = torch.Generator().manual_seed(derive(seed, "method"))
         self.binding = Binding(model, fast)
-        if not self.binding.names:
-            raise ValueError("the model has no parameter that requires a gradient: nothing could be learned")
-        self.world: World = world(self.binding.own[self.binding.names[0]].device)
         own, names = self.binding.own, self.binding.names
+        if not names:
+            raise ValueError("the model has no parameter that requires a gradient: nothing could be learned")
+        self.world: World = world(own[names[0]].device)
         self.stepper = Stepper(own, names, optim or Optim(), method.optimizers(), clip)
         self.params: Params = self.stepper.live
         self.state: Any = None
@@ -185,9 +185,8 @@ class Learner:
     def loss(self, batch: Batch) -> Tensor:
         """The scalar to call `backward()` on; where several processes train, the mean over them is the loss."""
         method, problem = self._steps_by_gradient, self._bound
-        loss = method.objective(
-            problem, self.params, self.state, method.part(problem, self.params, batch), self.rng
-        )
+        part = method.part(problem, self.params, batch)
+        loss = method.objective(problem, self.params, self.state, part, self.rng)
         self._pending = batch, loss.detach()
         return loss
 
@@ -320,17 +319,17 @@ class Learner:
         return self._problem
 
     def _spec(self, examples: Examples | Union) -> Spec:
-        own = self.params[self.binding.names[0]]
-        x = examples.batch(torch.zeros(1, dtype=torch.int64))[0].to(own.device)
+        device = self.device
+        x = examples.batch(torch.zeros(1, dtype=torch.int64))[0].to(device)
         with torch.no_grad():
-            out = self.binding.logits(self.params, x, torch.full((1,), HIDDEN, device=own.device))
+            out = self.binding.logits(self.params, x, torch.full((1,), HIDDEN, device=device))
         if out.dim() != 2 or len(out) != 1:
             raise ValueError(
                 f"the model must give logits [N, C] for {list(x.shape)}, it gave {list(out.shape)}"
             )
-        self.in_play.outputs, self.in_play.device = out.shape[1], own.device
+        self.in_play.outputs, self.in_play.device = out.shape[1], device
         shape, names = tuple(x.shape[1:]), self.binding.names
-        return Spec(shape, x.dtype, own.device, out.shape[1], names, examples.range, self.room)
+        return Spec(shape, x.dtype, device, out.shape[1], names, examples.range, self.room)
 
     def _enter(self, task: Task, steps: int) -> Task:
         if self.schedule != "constant" and steps < 1:

@@ -31,6 +31,9 @@ NOT_DIVISIBLE = (
 )
 
 
+Precision = Literal["float32", "bf16"]
+
+
 @dataclass(frozen=True)
 class Fast:
     """How the network is computed in training steps; the same numbers but for rounding.
@@ -38,13 +41,12 @@ class Fast:
     Prediction, Fisher, features and whatever else runs outside training mode stay in float32, uncompiled.
     """
 
-    precision: Literal["float32", "bf16"] = "float32"  # of matrix products; weights stay as they are
+    precision: Precision = "float32"  # of matrix products; weights stay as they are
     compile: bool = False  # by torch.compile, which needs a C++ compiler, or Triton on a GPU
     channels_last: bool = False  # the order in memory of images and convolutions
 
     def __post_init__(self) -> None:
-        if self.precision not in ("float32", "bf16"):
-            raise ValueError(f"precision must be float32 or bf16, got {self.precision!r}")
+        check_word("precision", self.precision, Precision)
 
 
 class Binding:

@@ -109,11 +109,8 @@ class Sitting:
         self.learner.world.check_same("the checkpoints", at, fix)
         if tree is None:
             return 0, -1
-        old, new = tree["config"], self.identity
-        differing = [k for k in {**old, **new} if old.get(k) != new.get(k)]
-        if differing:
-            was = ", ".join(f"{k} = {old.get(k)!r}, now {new.get(k)!r}" for k in differing)
-            raise ValueError(f"{self.path} is of another run: {was}")
+        if differing := differences(tree["config"], self.identity):
+            raise ValueError(f"{self.path} is of another run: {differing}")
         task, step = tree["task"], tree["step"]
         self.record = Record(**tree["record"])
         total = tree["seconds"].pop("total")
@@ -145,6 +142,12 @@ class Sitting:
         if self.out is not None and self.leads:
             result.save(Path(self.out) / "result.json")
         return result
+
+
+def differences(was: dict[str, Any], now: dict[str, Any]) -> str:
+    """In which entries two configurations differ, in words; empty: in none."""
+    keys = [k for k in {**was, **now} if was.get(k) != now.get(k)]
+    return ", ".join(f"{k} = {was.get(k)!r}, now {now.get(k)!r}" for k in keys)
 
 
 def default_config(stream: Stream, learner: Learner, order: Order, evaluate: str) -> dict[str, Any]:

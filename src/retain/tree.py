@@ -77,14 +77,7 @@ def tensors(tree: Any) -> Iterator[Tensor]:
 
 def to(tree: Any, device: torch.device) -> Any:
     """A nested state with its tensors on a device."""
-    if isinstance(tree, Tensor):
-        return tree.to(device)
-    if isinstance(tree, dict):
-        return {k: to(v, device) for k, v in tree.items()}
-    if isinstance(tree, tuple | list):
-        values = [to(v, device) for v in tree]
-        return type(tree)(*values) if "_fields" in vars(type(tree)) else type(tree)(values)
-    return tree
+    return alike(lambda leaf: leaf[0].to(device) if isinstance(leaf[0], Tensor) else leaf[0], tree)
 
 
 def alike(make: Callable[[tuple[Any, ...]], Any], *trees: Any) -> Any:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import os
 import re
 import signal
 import subprocess
@@ -13,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.cli.process import ENV, RETAIN
 
 from retain.cli import demo
 from retain.cli.list import DATA
@@ -23,8 +23,6 @@ from retain.streams import BUILDERS
 from retain.streams.sources import Data
 
 TINY = ["--samples", "200", "--test-samples", "100", "--hidden", "20", "--tasks", "2", "--batch-size", "50"]
-RETAIN = [sys.executable, "-m", "retain.cli.main"]
-ENV = {**os.environ, "PYTHONPATH": os.pathsep.join(p for p in sys.path if p), "OMP_NUM_THREADS": "1"}
 
 
 def ran(capsys: pytest.CaptureFixture[str], *args: str | Path) -> tuple[str, str]:

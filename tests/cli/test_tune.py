@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import signal
 import subprocess
 import sys
@@ -13,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.cli.process import ENV, RETAIN
 
 from retain.cli import tune
 from retain.cli.main import main
@@ -23,7 +23,6 @@ pytest.importorskip("optuna")
 
 SMALL = "--samples 100 --test-samples 50 --hidden 10 --tasks 3 --validation 50 --batch-size 20"
 LINE = f"tune permuted ewc --tune lam=1:100:log --tune=lr=0.05,0.1,0.2 --first-tasks 2 --trials 3 {SMALL}"
-ENV = {**os.environ, "PYTHONPATH": os.pathsep.join(p for p in sys.path if p), "OMP_NUM_THREADS": "1"}
 
 
 def test_from_trials_to_a_report(capfd: pytest.CaptureFixture[str], tmp_path: Path) -> None:
@@ -96,8 +95,7 @@ def test_when_every_trial_fails_the_last_reason_is_said(
 def test_ctrl_c_keeps_the_trials(tmp_path: Path) -> None:
     args = [*LINE.replace("--trials 3", "--trials 400").split(), "--out", str(tmp_path)]
     with subprocess.Popen(
-        [sys.executable, "-m", "retain.cli.main", *args], env=ENV, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
-        text=True,
+        [*RETAIN, *args], env=ENV, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
     ) as process:  # fmt: skip
         assert process.stderr is not None
         while "done in" not in process.stderr.readline():

@@ -7,9 +7,7 @@ import os
 import re
 import signal
 import socket
-import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -17,6 +15,8 @@ from typing import Any
 
 import pytest
 import torch
+from tests.cli.process import LONG as LONG_LINE
+from tests.cli.process import check_ctrl_c
 
 from retain.cli import main, many
 from retain.cli.errors import WrongUse
@@ -193,51 +193,8 @@ def test_data_come_with_the_run_and_lie_once_on_a_node(cluster: Any, tmp_path: P
         assert threads == "1"
 
 
-RETAIN = [sys.executable, "-m", "retain.cli.main"]
-ENV = {**os.environ, "PYTHONPATH": os.pathsep.join(p for p in sys.path if p), "OMP_NUM_THREADS": "1"}
-TWO = "compare permuted --methods naive,ewc --samples 60000 --test-samples 100 --hidden 20 --tasks 3 --batch-size 4"
-
-
 def test_ctrl_c_ends_all_however_often(tmp_path: Path) -> None:
-    line = [*TWO.split(), "--on", "ray", "--workers", "2", "--out", str(tmp_path)]
-    before = signal.signal(
-        signal.SIGINT, signal.SIG_DFL
-    )  # a suite in the background is deaf to it, and its children
-    try:
-        process = subprocess.Popen(
-            [*RETAIN, *line], env=ENV, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
-            start_new_session=True,
-        )  # fmt: skip
-    finally:
-        signal.signal(signal.SIGINT, before)
-    assert process.stderr is not None
-    said = ""
-    while said.count(": begun") < 2:
-        more = process.stderr.readline()
-        assert more, said
-        said += more
-    for _ in range(5):
-        os.killpg(process.pid, signal.SIGINT)
-        time.sleep(0.03)
-    out, err = process.communicate(timeout=60)
-    assert process.returncode == 130, err
-    assert (out, "Traceback" in err) == ("", False), err
-    assert err.splitlines()[-1].strip() == f"retain {' '.join(line)} --resume"
-    assert gone(process.pid)
-    assert not list(tmp_path.rglob("result.json"))
-
-
-def gone(group: int, seconds: float = 20) -> bool:
-    """Whether every process of a group ends in this time."""
-    until = time.monotonic() + seconds
-    while time.monotonic() < until:
-        try:
-            os.killpg(group, 0)
-        except ProcessLookupError:
-            return True
-        time.sleep(0.1)
-    os.killpg(group, signal.SIGKILL)
-    return False
+    check_ctrl_c([*LONG_LINE.split(), "--on", "ray", "--workers", "2", "--out", str(tmp_path)], tmp_path, 5)
 
 
 @pytest.mark.parametrize(

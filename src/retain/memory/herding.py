@@ -9,7 +9,7 @@ import torch.nn.functional as nnf
 from torch import Generator, Tensor
 
 from retain.examples import Examples, Union
-from retain.memory.slots import pick
+from retain.memory.slots import Slots
 from retain.types import Batch, Params, Problem, Task
 
 CHUNK = 1000  # examples whose features are computed at a time
@@ -114,5 +114,4 @@ class Exemplars(NamedTuple):
 
     def draw(self, n: int, rng: Generator) -> Batch:
         """n of them, uniformly: without replacement as far as they go."""
-        i = pick(n, len(self.y), rng).to(self.x.device)
-        return Batch(self.x[i], self.y[i], self.task[i])
+        return Slots(self.x, self.y, self.task, len(self.y)).draw(n, rng)
