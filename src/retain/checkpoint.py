@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from safetensors import SafetensorError, safe_open
+from safetensors.torch import load as from_bytes
 from safetensors.torch import save as to_bytes
 from torch import Tensor
 
@@ -32,13 +33,46 @@ def save(path: Path, tree: Any) -> None:
     Memories on disk that are part of the tree are where they are, and are not copied: they can be
     brought back to what they are now, until the next time that a checkpoint with them is saved.
     """
-    found: dict[str, Tensor] = {}
-    structure = _pack(tree, found)
+    data = dumps(tree)
     for memory in mapped_in(tree):
         memory.mark()
-    write_atomically(path, to_bytes(found, {"format": FORMAT, "structure": json.dumps(structure)}))
+    write_atomically(path, data)
     for memory in mapped_in(tree):
         memory.settle()
+
+
+def dumps(tree: Any) -> bytes:
+    """The content of the file that `save` writes: the same for the same state."""
+    found: dict[str, Tensor] = {}
+    structure = _pack(tree, found)
+    return _in_order(to_bytes(found, {"format": FORMAT, "structure": json.dumps(structure)}))
+
+
+def _in_order(data: bytes) -> bytes:
+    """The same file with the entries of its header in one order: safetensors writes its metadata in any."""
+    end = 8 + int.from_bytes(data[:8], "little")
+    header = json.dumps(json.loads(data[8:end]), sort_keys=True, separators=(",", ":")).encode()
+    header += b" " * (-len(header) % 8)  # what follows starts at a multiple of 8
+    return len(header).to_bytes(8, "little") + header + data[end:]
+
+
+def loads(data: bytes, name: str) -> Any:
+    """What `dumps` was given.
+
+    Raises:
+        BadCheckpoint: names the file that the bytes are from, and what is wrong with them.
+    """
+    try:
+        found = from_bytes(data)  # checks the header's bounds; what follows reads it again for its words
+        header = json.loads(data[8 : 8 + int.from_bytes(data[:8], "little")])
+        metadata = header.get("__metadata__", {})
+        if metadata.get("format") != FORMAT:
+            raise BadCheckpoint(f"{name} is not a {FORMAT} file (format: {metadata.get('format')!r})")
+        return _unpack(json.loads(metadata["structure"]), found)
+    except (SafetensorError, KeyError, TypeError, ValueError, RecursionError, AttributeError) as e:
+        if isinstance(e, BadCheckpoint):
+            raise
+        raise BadCheckpoint(f"{name} is damaged: {e}") from e
 
 
 def load(path: Path) -> Any:
