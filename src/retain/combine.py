@@ -35,6 +35,7 @@ class Chain(GradientMethod[tuple[Any, ...]]):
             scenarios=common,
             fails_in=tuple(s for s in common if all(s in t.fails_in for t in each)),
             boundaries=any(t.boundaries for t in each),
+            losses=tuple(x for x in each[0].losses if all(x in t.losses for t in each)),
         )
 
     def init(self, problem: Problem, params: Params, rng: Generator) -> tuple[Params, tuple[Any, ...]]:

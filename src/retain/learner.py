@@ -25,14 +25,14 @@ from retain import tree
 from retain.divergence import Diverged, Watch
 from retain.examples import Examples, Union
 from retain.method import SLOWER, GradientMethod, Method
-from retain.methods import free_of_boundaries, usable_in
+from retain.methods import can_learn, free_of_boundaries, usable_in
 from retain.optim import Optim, Schedule, check_word, schedule_factor
 from retain.parallel import World, world
 from retain.problem import Binding, Fast, InPlay
 from retain.seeds import derive
 from retain.stepper import Stepper
 from retain.streams import Stream
-from retain.types import HIDDEN, Batch, Classes, Params, Problem, Scenario, Spec, Task, among
+from retain.types import HIDDEN, Batch, Classes, Loss, Params, Problem, Scenario, Spec, Task, among
 
 
 class Learner:
@@ -50,6 +50,8 @@ class Learner:
         clip: largest norm of the gradient, for the model and for what a method adds to it.
         reset_optimizer: begin each task with a fresh optimiser.
         fast: bf16, torch.compile, channels-last: how training steps are computed.
+        loss: `cross-entropy` for one class of several, `binary` for several at once, `squared` for numbers.
+        class_weights: [C], how much an example of each class counts in the mean; None: all alike.
 
     Raises:
         ValueError: a setting outside its range, or a model without parameters to train.
@@ -59,13 +61,15 @@ class Learner:
         self, model: nn.Module, method: Method[Any], optim: Optim | torch.optim.Optimizer | None = None, *,
         seed: int = 0, scenario: Scenario | None = None, classes: Classes | None = None,
         schedule: Schedule = "constant", clip: float | None = None, reset_optimizer: bool = False,
-        fast: Fast | None = None,
+        fast: Fast | None = None, loss: Loss = "cross-entropy", class_weights: Tensor | None = None,
     ):  # fmt: skip
+        can_learn(method, loss, class_weights)
         check_word("schedule", schedule, Schedule)
         if not isinstance(method, Method):
             raise TypeError(f"method must be one such as retain.EWC(lam=10), with brackets, got {method!r}")
         self.model, self.method, self.seed = model, method, seed
         self.scenario, self.classes = scenario, classes
+        self.objective, self.class_weights = loss, class_weights
         self.schedule, self.reset_optimizer = schedule, reset_optimizer
         self.rng = torch.Generator().manual_seed(derive(seed, "method"))
         self.binding = Binding(model, fast)
@@ -73,6 +77,10 @@ class Learner:
         if not names:
             raise ValueError("the model has no parameter that requires a gradient: nothing could be learned")
         self.world: World = world(own[names[0]].device)
+        if class_weights is not None and self.world.size > 1:
+            raise ValueError(
+                "class_weights are not shared among processes yet: train in one, or leave them out"
+            )
         self.stepper = Stepper(own, names, optim or Optim(), method.optimizers(), clip)
         self.params: Params = self.stepper.live
         self.state: Any = None
@@ -112,7 +120,9 @@ class Learner:
         if self._problem is not None:
             return self._problem
         usable_in(self.method, self.in_play.scenario)
-        self._problem = self.binding.problem(self._spec(examples), self.in_play, self.world)
+        self._problem = self.binding.problem(
+            self._spec(examples), self.in_play, self.world, self.objective, self.class_weights
+        )
         if self.world.size > 1:
             divides = isinstance(self.method, GradientMethod) and self.method.divides
             settings = (repr(self.method), self.seed, self.in_play.scenario, self.in_play.classes)

@@ -30,7 +30,7 @@ from torch import Generator, Tensor
 
 from retain import tree
 from retain.optim import Optim
-from retain.types import Batch, Params, Problem, Scenario, Step, Task, batch_loss
+from retain.types import Batch, Loss, Params, Problem, Scenario, Step, Task
 
 S = TypeVar("S")
 Stores = Literal["nothing", "statistics", "generator", "examples"]
@@ -59,6 +59,7 @@ class Traits:
     scenarios: tuple[Scenario, ...] = ("task", "domain", "class")  # where it can be used at all
     fails_in: tuple[Scenario, ...] = ()  # where it runs but is known to forget nearly all
     boundaries: bool = True  # must be told where a task begins and ends
+    losses: tuple[Loss, ...] = ("cross-entropy",)  # what it can learn
 
 
 class Update(Protocol):
@@ -203,7 +204,7 @@ class GradientMethod(Method[S]):
         """The scalar that one step descends: `view`, the cross-entropy, `loss`."""
         view = self.view(problem, params, state, batch.task, rng)
         logits = problem.logits(view, batch.x, batch.task, True)
-        loss = batch_loss(batch, logits, problem.allowed(batch.task))
+        loss = problem.batch_loss(batch, logits)
         return self.loss(problem, view, state, batch, logits, loss)
 
     @final

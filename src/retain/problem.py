@@ -18,7 +18,7 @@ from retain.curvature.layers import full_name
 from retain.examples import Examples, Union
 from retain.optim import check_word
 from retain.parallel import ALONE, World
-from retain.types import HIDDEN, Classes, Layer, Params, Problem, Scenario, Spec, Task
+from retain.types import HIDDEN, Classes, Layer, Loss, Params, Problem, Scenario, Spec, Task
 
 TRACED: dict[type[nn.Module], str] = {nn.Linear: "linear", nn.Conv2d: "conv2d"}
 NO_HEAD = (
@@ -173,10 +173,13 @@ class Binding:
         return self.head_name
 
     def problem(
-        self, spec: Spec, allowed: Callable[[Tensor], Tensor | None], world: World = ALONE
-    ) -> Problem:
+        self, spec: Spec, allowed: Callable[[Tensor], Tensor | None], world: World = ALONE,
+        objective: Loss = "cross-entropy", class_weights: Tensor | None = None,
+    ) -> Problem:  # fmt: skip
         """The module and its loss as a Problem, with the classes that are in play now."""
-        return Problem(spec, self.logits, allowed, self.trace, self.features, self.head, world)
+        return Problem(
+            spec, self.logits, allowed, self.trace, self.features, self.head, world, objective, class_weights
+        )
 
     def join(self, world: World, settings: object, divided: Examples | Union | None) -> None:
         """Raise ValueError where several processes could not do together what one would.

@@ -27,6 +27,11 @@ same in every task; `class`: it is not, and every task brings labels of its own.
 Classes = Literal["seen", "all"]
 """Which outputs are in play in the class scenario: those of the tasks so far, or all."""
 
+Loss = Literal["cross-entropy", "binary", "squared"]
+"""What is learned: `cross-entropy`, one class of several, y int64 [N]; `binary`, several at once, y float
+[N, C] in {0, 1}, the mean over outputs of each one's cross-entropy; `squared`, numbers, y float [N, C], the mean
+over outputs of (f - y)^2 / 2."""
+
 HIDDEN = -1
 """The task number of an example whose scenario hides it."""
 
@@ -35,7 +40,7 @@ class Batch(NamedTuple):
     """What one step learns from."""
 
     x: Tensor  # [N, ...] float
-    y: Tensor  # [N] int64 labels, or [N, C] target probabilities
+    y: Tensor  # [N] int64 labels, or [N, C] target probabilities; [N, C] float where the loss is another
     task: Tensor  # [N] int64; HIDDEN where the scenario hides it
     weight: Tensor | None = None  # [N]; the loss is sum(weight * l); None means 1/N each
     extra: dict[str, Any] = {}  # what one hook hands to the next within a step; read-only by default
@@ -71,7 +76,7 @@ class Task:
     def batch(self, rows: Tensor, device: torch.device) -> Batch:
         """The training examples that `rows` [n] names."""
         x, y = (t.to(device) for t in self.train.batch(rows))
-        return Batch(x, y, torch.full_like(y, self.index))
+        return Batch(x, y, torch.full((len(y),), self.index, device=device))
 
 
 class Spec(NamedTuple):
@@ -105,14 +110,36 @@ class Problem(NamedTuple):
     features: Callable[..., Tensor]  # (params, x, train=False) -> [N, D]: what the last linear layer takes in
     head: Callable[[Params, Tensor], Tensor]  # (params, features) -> [N, C]; logits = head(features)
     world: World = ALONE  # the processes that train the model together
+    objective: Loss = "cross-entropy"
+    class_weights: Tensor | None = None  # [C]: how much an example of each class counts; None: all alike
 
     def loss(self, params: Params, batch: Batch, train: bool = True) -> Tensor:
-        """Cross-entropy over the classes in play: a scalar, sum(weight * l) or the mean."""
-        return batch_loss(batch, self.logits(params, batch.x, batch.task, train), self.allowed(batch.task))
+        """The loss, of cross-entropy over the classes in play: a scalar, sum(weight * l) or the mean."""
+        return self.batch_loss(batch, self.logits(params, batch.x, batch.task, train))
+
+    def batch_loss(self, batch: Batch, logits: Tensor) -> Tensor:
+        """The same of a batch whose logits [N, C] are known."""
+        if self.objective == "cross-entropy" and self.class_weights is None:
+            return batch_loss(batch, logits, self.allowed(batch.task))
+        each = self._each(batch, logits)
+        if self.class_weights is None:
+            return weighted(batch, each)
+        w = (
+            self.class_weights[batch.y]
+            if batch.weight is None
+            else batch.weight * self.class_weights[batch.y]
+        )
+        return (w @ each) / w.sum()
 
     def losses(self, params: Params, batch: Batch, train: bool = True) -> Tensor:
-        """The same, example by example: [N]."""
-        logits = self.logits(params, batch.x, batch.task, train)
+        """The same, example by example and unweighted: [N]."""
+        return self._each(batch, self.logits(params, batch.x, batch.task, train))
+
+    def _each(self, batch: Batch, logits: Tensor) -> Tensor:
+        if self.objective == "binary":
+            return nnf.binary_cross_entropy_with_logits(logits, batch.y, reduction="none").mean(1)
+        if self.objective == "squared":
+            return 0.5 * (logits - batch.y).square().mean(1)
         return cross_entropy(logits, batch.y, self.allowed(batch.task))
 
 

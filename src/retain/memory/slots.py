@@ -23,7 +23,7 @@ class Slots(NamedTuple):
         """Empty slots for examples such as those of the batch."""
         return cls(
             batch.x.new_zeros(capacity, *batch.x.shape[1:]),
-            batch.y.new_zeros(capacity),
+            batch.y.new_zeros(capacity, *batch.y.shape[1:]),
             batch.task.new_zeros(capacity),
             0,
         )

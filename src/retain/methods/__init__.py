@@ -8,8 +8,11 @@ import pkgutil
 from collections.abc import Sequence
 from typing import Any
 
-from retain.method import Method
-from retain.types import Scenario
+from torch import Tensor
+
+from retain.method import GradientMethod, Method
+from retain.optim import check_word
+from retain.types import Loss, Scenario
 
 WORKS = ("replay", "der-pp", "generative-classifier", "slda")  # in scenario class, whatever may be kept
 
@@ -45,6 +48,21 @@ def usable_in(method: Method[Any], scenario: Scenario) -> None:
         f"{type(method).__name__} can be used in scenario {' or '.join(method.needs.scenarios)} only, where the "
         f"task of an example is known when predicting; this is {scenario}, where these can: {', '.join(others)}"
     )
+
+
+def can_learn(method: Method[Any], loss: Loss, class_weights: Tensor | None) -> None:
+    """Raise ValueError where a method is not made for a loss, or leaves class weights out of its own."""
+    check_word("loss", loss, Loss)
+    name = type(method).__name__
+    if loss not in method.needs.losses:
+        others = [n for n, kind in discover().items() if loss in kind().needs.losses]
+        raise ValueError(f"{name} does not learn loss {loss}; these do: {', '.join(others)}")
+    if class_weights is None:
+        return
+    if loss != "cross-entropy":
+        raise ValueError(f"class_weights are for classes, the loss is {loss}: leave them out")
+    if not isinstance(method, GradientMethod) or type(method).loss is not GradientMethod.loss:
+        raise ValueError(f"{name} has a loss of its own, which knows no class weights: leave them out")
 
 
 def free_of_boundaries() -> list[str]:

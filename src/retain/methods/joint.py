@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import ClassVar, Literal, NamedTuple, final
+from typing import ClassVar, Literal, NamedTuple, final, get_args
 
 from torch import Generator
 
 from retain import tree
 from retain.method import GradientMethod, Traits
-from retain.types import Params, Problem, Task
+from retain.types import Loss, Params, Problem, Task
 
 
 class State(NamedTuple):
@@ -29,6 +29,7 @@ class Joint(GradientMethod[State]):
     """
 
     traits: ClassVar[Traits] = Traits(
+        losses=get_args(Loss),
         stores="examples",
         growth="with tasks",
         cost="one step; as many as all tasks so far have",

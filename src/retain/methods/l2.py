@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar, NamedTuple, final
+from typing import ClassVar, NamedTuple, final, get_args
 
 import torch
 from torch import Generator
@@ -11,7 +11,7 @@ from torch import Generator
 from retain import tree
 from retain.curvature import Quadratic
 from retain.method import GradientMethod, Traits, Update, check_numbers
-from retain.types import Batch, Params, Problem, Task
+from retain.types import Batch, Loss, Params, Problem, Task
 
 
 class State(NamedTuple):
@@ -29,7 +29,7 @@ class L2(GradientMethod[State]):
     that matter to nothing as for those that matter most.
     """
 
-    traits: ClassVar[Traits] = Traits(fails_in=("class",))
+    traits: ClassVar[Traits] = Traits(fails_in=("class",), losses=get_args(Loss))
     paper: ClassVar[str] = "Kirkpatrick et al. 2017, arXiv:1612.00796, figure 2A (the L2 line)"
 
     lam: float = 1.0  # strength of the pull to each old task's weights, >= 0

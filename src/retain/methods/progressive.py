@@ -14,7 +14,7 @@ from retain.inputs import plain
 from retain.method import Method, Traits, Update, check_numbers
 from retain.optim import Optim
 from retain.parts import buffers, by_task, head_of, laterals, one_task, run
-from retain.types import Batch, Params, Problem, Task, batch_loss
+from retain.types import Batch, Params, Problem, Task
 
 PREFIX = "lateral."
 
@@ -86,7 +86,7 @@ class Progressive(Method[State]):
         if one_task(batch.task) != state.tasks[-1]:
             raise ValueError(f"Progressive learns the task begun last, {state.tasks[-1]}")
         logits = run(problem, *_columns(params, state, len(state.tasks) - 1), batch.x, batch.task, True)
-        loss = batch_loss(batch, logits, problem.allowed(batch.task))
+        loss = problem.batch_loss(batch, logits)
         grads = tree.gradients(loss, {n: p for n, p in params.items() if p.requires_grad})
         with torch.no_grad():
             params = update(params, grads)

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import Any, ClassVar, Literal, NamedTuple, final
+from typing import Any, ClassVar, Literal, NamedTuple, final, get_args
 
 import torch
 from torch import Generator
 
 from retain.memory import Balanced, Exemplars, Reservoir, beside, drawn, herded, in_bytes, slots_for
 from retain.method import GradientMethod, Growth, Traits, Update, check_choices, check_numbers
-from retain.types import Batch, Params, Problem, Task
+from retain.types import Batch, Loss, Params, Problem, Task
 
 AT_THE_END = ("random", "herding")  # of a task they choose what to keep of it; the others, while learning
 
@@ -68,9 +68,12 @@ class Replay(GradientMethod[State]):
 
     @property
     def needs(self) -> Traits:
-        """What chooses at the end of a task must be told of it."""
+        """What chooses at the end of a task must be told of it; what chooses by class needs classes."""
         growth: Growth = "with classes" if self.per_class else "constant"
-        return replace(self.traits, boundaries=self.select in AT_THE_END, growth=growth)
+        losses = (
+            get_args(Loss) if self.select == "reservoir" else self.traits.losses
+        )  # the others know classes
+        return replace(self.traits, boundaries=self.select in AT_THE_END, growth=growth, losses=losses)
 
     def init(self, problem: Problem, params: Params, rng: Generator) -> tuple[Params, State]:
         """Nothing kept yet."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar, NamedTuple, final
+from typing import ClassVar, NamedTuple, final, get_args
 
 import torch
 from torch import Generator
@@ -12,7 +12,7 @@ from retain import tree
 from retain.curvature import Quadratic
 from retain.curvature.path import Path
 from retain.method import GradientMethod, Traits, Update, check_numbers
-from retain.types import Batch, Params, Problem, Step, Task
+from retain.types import Batch, Loss, Params, Problem, Step, Task
 
 
 class State(NamedTuple):
@@ -39,7 +39,10 @@ class SI(GradientMethod[State]):
     """
 
     traits: ClassVar[Traits] = Traits(
-        stores="statistics", cost="one step, a pull and a sum over the step", fails_in=("class",)
+        losses=get_args(Loss),
+        stores="statistics",
+        cost="one step, a pull and a sum over the step",
+        fails_in=("class",),
     )
     paper: ClassVar[str] = "Zenke, Poole & Ganguli 2017, arXiv:1703.04200"
 
