@@ -5,6 +5,7 @@ from retain.models.classifiers import CNN, MLP, Init, initialise
 from retain.models.entries import drawn, skeleton, under
 from retain.models.gated import ConditionalVAE, gates_of
 from retain.models.past import Past, bound, distilled
+from retain.models.resnet import ResNet18
 from retain.models.vae import (
     VAE,
     Evidence,
@@ -18,7 +19,7 @@ from retain.models.vae import (
 )
 
 __all__ = [
-    "CNN", "MLP", "VAE", "Brain", "ConditionalVAE", "Evidence", "Feedback", "Init", "Internal", "Past",
+    "CNN", "MLP", "VAE", "Brain", "ConditionalVAE", "Evidence", "Feedback", "Init", "Internal", "Past", "ResNet18",
     "bound", "conv_vae", "decoded", "distilled", "divergence", "drawn", "feedback_vae",
     "gates_of", "initialise", "mlp", "mlp_decoder", "mlp_vae", "skeleton", "under",
 ]  # fmt: skip
