@@ -28,6 +28,7 @@ TASKS = 8  # tasks after which samples are shown: the last ones of more
 TEXT = 20_000  # characters of one configuration
 
 DRAW = resources.files("retain.report").joinpath("draw.js")
+STYLE = resources.files("retain.report").joinpath("style.css")
 TEMPLATE = resources.files("retain.report").joinpath("template.html.j2")
 
 
@@ -51,6 +52,7 @@ def render(results: Sequence[Result]) -> str:
     env.policies["json.dumps_kwargs"] = {"separators": (",", ":"), "allow_nan": False}
     return env.from_string(TEMPLATE.read_text(encoding="utf-8")).render(
         groups=[_section(g) for g in groups],
+        style=Markup(STYLE.read_text(encoding="utf-8")),
         scripts=[Markup(s) for s in scripts],  # ours, not the user's
         hashes=[_hash(s) for s in scripts],
         columns=list(COLUMNS),
