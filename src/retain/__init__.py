@@ -55,6 +55,8 @@ if TYPE_CHECKING:
     from retain.run import Interrupted, Progress, run
     from retain.streams import Stream
     from retain.types import Batch, Problem, Step, Task
+    from retain.vault import Vault, init
+    from retain.vault import open_vault as open
 
 __all__ = [
     "AGEM",
@@ -107,9 +109,12 @@ __all__ = [
     "Step",
     "Stream",
     "Task",
+    "Vault",
     "XdG",
     "batches",
     "chain",
+    "init",
+    "open",
     "run",
 ]
 
@@ -162,6 +167,7 @@ _HOME = {
     "run": ["Interrupted", "Progress", "run"],
     "streams": ["Stream"],
     "types": ["Batch", "Problem", "Step", "Task"],
+    "vault": ["Vault", "init", "open"],
 }
 _WHERE = {name: home for home, names in _HOME.items() for name in names}
 

@@ -19,7 +19,27 @@ COMMANDS = {
     "tune": "choose hyper-parameters on the first tasks only, and freeze them",
     "report": "an HTML page of everything that was saved in a folder",
     "list": "the streams, methods, models and data sets, with their parameters and sources",
+    "init": "a vault: the home of one model that goes on learning, update after update",
+    "learn": "one update of a vault: trained, judged, and served if nothing is lost by it",
+    "watch": "compare data with what a vault knows, and change nothing",
+    "evaluate": "accuracy of a vault's model on its guards, or on data",
+    "predict": "predictions of a vault's model, as CSV",
+    "history": "what happened to a vault",
+    "diff": "two versions of a vault side by side",
+    "promote": "serve another version of a vault",
+    "rollback": "serve again what a vault served before",
+    "forget": "remove a class, an update or examples from a vault, on purpose",
+    "verify": "check every file of a vault",
 }
+
+VAULT = {
+    "make": ("init",),
+    "learn": ("learn", "watch"),
+    "look": ("evaluate", "predict", "history", "diff", "verify"),
+    "change": ("promote", "rollback", "forget"),
+}
+"""Where the commands of a vault are: modules of cli/vault, with a function for each."""
+_IN_VAULT = {name: home for home, names in VAULT.items() for name in names}
 
 HELP = """\
 retain: neural networks that learn task after task and keep what they knew
@@ -37,8 +57,10 @@ examples:
   retain run out/ewc/result.json --seed 1 --out out/ewc-1
   retain compare split --methods naive,ewc,replay --seeds 3 --scenario class
   retain report out/ewc
+  retain init shop --memory-bytes 2MB
+  retain learn shop photos/march
 
-exit codes: 0 done, 1 a run failed, 2 wrong use, 130 stopped by Ctrl-C"""
+exit codes: 0 done, 1 a run failed, 2 wrong use, 3 the gate refused, 4 drifted, 130 stopped by Ctrl-C"""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -118,8 +140,17 @@ def _dispatch(args: list[str]) -> int:
             f"several processes train one network with retain run alone: start retain {name} without torchrun "
             "or accelerate launch (WORLD_SIZE is set)"
         )
+    return _command(name)(rest)
+
+
+def _command(name: str) -> Callable[[list[str]], int]:
+    """What does it; only its own module is imported."""
+    if name in _IN_VAULT:
+        home = importlib.import_module(f"retain.cli.vault.{_IN_VAULT[name]}")
+        found: Callable[[list[str]], int] = getattr(home, name)
+        return found
     command: Callable[[list[str]], int] = importlib.import_module(f"retain.cli.{name}").command
-    return command(rest)
+    return command
 
 
 if __name__ == "__main__":

@@ -1,0 +1,1 @@
+"""The commands of a vault: a model that goes on learning."""

@@ -1,0 +1,358 @@
+"""One update: a candidate is trained from the served version, judged on every guard, and published.
+
+Nothing that is served changes before the last step, which is one rename: whatever happens earlier, the
+vault serves what it served. The same update of the same version gives the same bits, however often it
+was begun.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from retain.combine import describe
+from retain.examples import Examples
+from retain.learner import Learner
+from retain.memory import in_bytes
+from retain.vault import auto, calibrate, drift, guarded, scratch
+from retain.vault.contents import Contents, Learned, Maker, Progress, own_randomness, read, task_of
+from retain.vault.data import Raw
+from retain.vault.errors import BadData, VaultError
+from retain.vault.gate import Verdict, judge
+from retain.vault.guards import Guard
+from retain.vault.judge import Seen, changed, logits_of, per_class, widened
+from retain.vault.plan import Plan
+from retain.vault.prepare import Prepared, prepare
+from retain.vault.records import REPORT, brief, test_of
+from retain.vault.report import html
+from retain.vault.store import Store, retained
+from retain.vault.train import Trained, Work, train
+
+
+@dataclass(frozen=True)
+class Ask:
+    """What one update is to do."""
+
+    data: Raw
+    name: str | None = None  # none: update-1, update-2, ...
+    guard: Raw | None = None  # a guard set of one's own; none: held out of the data
+    guard_stays: bool = False  # it is referred to where it lies, not copied into the vault
+    force: bool = False  # serve the candidate even if the gate refuses it; recorded
+    scratch: bool = False  # also train a network from scratch on the data of all updates, to compare with
+    seconds: float = 60.0  # between saves of a long training
+
+
+@dataclass(frozen=True)
+class Update:
+    """What came of it."""
+
+    version: int
+    promoted: bool
+    record: dict[str, Any]  # docs/vault-record.md says what is in it
+
+    @property
+    def reason(self) -> str:
+        """Why it is served, or why not, in one line."""
+        return str(self.record["reason"])
+
+
+def learn(store: Store, maker: Maker, ask: Ask, progress: Progress, stop: Callable[[], bool]) -> Update:
+    """Train a candidate, judge it and publish it.
+
+    Raises:
+        BadData: the data do not fit; names the row and the fix.
+        Busy: another process is writing.
+        Interrupted: `stop` said so; the same call goes on from there.
+        Diverged: training did.
+    """
+    with store.writing(), own_randomness(maker.charter.plan.threads):
+        return _Updating(store, maker, ask, progress).run(stop)
+
+
+class _Updating:
+    """The steps of one update, and what they hand on."""
+
+    def __init__(self, store: Store, maker: Maker, ask: Ask, progress: Progress):
+        self.store, self.maker, self.ask, self.progress = store, maker, ask, progress
+        self.plan: Plan = maker.charter.plan
+        self.began = time.perf_counter()
+        self.parent = store.head().served
+        self.base = None if self.parent is None else read(store, self.parent)
+        self.p = self._prepared()
+        self.contents = self._contents()
+
+    def run(self, stop: Callable[[], bool]) -> Update:
+        """All of it, in order."""
+        learner = self._learner()
+        old = [] if self.base is None else guarded.load(self.store, self.base, self.plan)
+        served = self._served(learner, old)
+        found = self._drift(learner, old)
+        began = time.perf_counter()
+        trained = self._train(learner, stop)
+        seconds = time.perf_counter() - began
+        seen = self._seen(learner, old, served)
+        verdict = self._judge(seen)
+        temperature, calibration = self._calibrated(seen)
+        guards, blobs = guarded.kept(old, self.base, self.p, in_bytes(self.plan.guard_bytes))
+        contents = replace(self.contents, temperature=temperature, guards=guards, snapshot=learner.snapshot())
+        files = contents.files()
+        record = self._record(verdict, seen, trained, found, calibration)
+        record["scratch"] = self._scratch(seen)
+        record["cost"] = {
+            "seconds": round(time.perf_counter() - self.began, 3),
+            "training_seconds": round(seconds, 3),
+            "epochs": trained.epochs,
+            "examples_stored": learner.method.examples_stored(learner.state),
+            "bytes": sum(map(len, files.values())),
+        }
+        return self._publish(files, blobs, record)
+
+    # ---- before training ----
+
+    def _prepared(self) -> Prepared:
+        base, ask = self.base, self.ask
+        done = () if base is None else base.tasks
+        name = ask.name or f"update-{len(done) + 1}"
+        if name in {t.name for t in done}:
+            raise VaultError(
+                f"an update called {name!r} was learned already: give this one another name (--name)"
+            )
+        return prepare(ask.data, name, base, self.plan, ask.guard, ask.guard_stays)
+
+    def _contents(self) -> Contents:
+        """What the candidate will be, but for what training gives."""
+        p, base = self.p, self.base
+        learned = Learned(p.name, p.classes, p.source, p.sha256)
+        if base is not None:
+            outputs = self._outputs(base.outputs)
+            return replace(base, tasks=(*base.tasks, learned), labels=p.labels, outputs=outputs)
+        method, why = self.maker.charter.method, "named when the vault was made"
+        if method is None:
+            method, why = auto.choose(self.plan, p.preprocessing)
+        auto.check(method, self.plan)
+        first = p.guard.y.shape[1] if p.labels is None else self.maker.outputs(p.preprocessing)
+        return Contents(
+            (learned,),
+            p.labels,
+            p.preprocessing,
+            self.ask.data.label,
+            self._outputs(first),
+            method,
+            why,
+            1.0,
+            (),
+            (),
+            None,
+        )
+
+    def _outputs(self, now: int) -> int:
+        """The network's outputs, if they are enough: those of classes to come are there, and masked, from the start.
+
+        Raises:
+            VaultError: there are more classes than outputs.
+            BadData: other numbers are to be predicted than before.
+        """
+        labels = self.p.labels
+        if labels is None and self.p.guard.y.shape[1] != now:
+            raise BadData(
+                f"{self.p.source} has {self.p.guard.y.shape[1]} numbers to predict, the vault {now}"
+            )
+        if labels is not None and len(labels.names) > now:
+            fix = (
+                "a module with more outputs"
+                if self.maker.model is not None
+                else f"--outputs {2 * len(labels.names)}"
+            )
+            raise VaultError(
+                f"the network has {now} outputs, and there are {len(labels.names)} classes now: make a vault with {fix}"
+            )
+        return now
+
+    def _learner(self) -> Learner:
+        """The served version, about to learn."""
+        weights = None
+        if self.plan.class_weights == "balanced" and self.p.labels is not None:
+            weights = balanced(self.p.train.labels(), self.contents.outputs)
+        if self.base is None:
+            return self.maker.fresh(
+                self.contents.method, self.p.preprocessing, self.contents.outputs, weights
+            )
+        return self.maker.learner(self.base, weights)
+
+    def _served(self, learner: Learner, old: list[Guard]) -> list[Tensor]:
+        """The served version's logits on the old guards and the new one."""
+        if self.base is None:
+            return []
+        self.progress("predicting with the served version", 0, 1)
+        outs = [logits_of(learner, self.base, g.x, i) for i, g in enumerate(old)]
+        last = len(self.base.tasks) - 1  # as if the new examples were like the latest ones it knows
+        return [*outs, logits_of(learner, self.base, self.p.guard.x, last)]
+
+    def _drift(self, learner: Learner, old: list[Guard]) -> dict[str, Any]:
+        """How the new data differ from what the served version knows."""
+        if self.base is None:
+            return {
+                "drifted": False,
+                "findings": ["the first update: there is nothing to compare with"],
+                "tests": [],
+            }
+        self.progress("comparing the data with what is known", 0, 1)
+        return drifted(learner, old, self.p, self.plan)
+
+    # ---- training and after ----
+
+    def _train(self, learner: Learner, stop: Callable[[], bool]) -> Trained:
+        nothing = self.p.train.subset(torch.zeros(0, dtype=torch.int64))
+        past = [task_of(i, t, nothing) for i, t in enumerate(self.contents.tasks[:-1])]
+        task = task_of(len(past), self.contents.tasks[-1], self.p.train)
+        work = Work(
+            self.store.path / "work" / "training.safetensors",
+            self._identity(),
+            self.ask.seconds,
+            time.monotonic,
+        )
+        return train(learner, task, past, self.plan, self.progress, stop, work)
+
+    def _identity(self) -> str:
+        """Of this training: another version, other data or settings are another one."""
+        said = [
+            self.parent, self.p.name, self.p.sha256, len(self.p.train), describe(self.contents.method),
+            self.maker.charter.to_json(), torch.__version__,
+        ]  # fmt: skip
+        return hashlib.sha256(json.dumps(said, sort_keys=True).encode()).hexdigest()
+
+    def _seen(self, learner: Learner, old: list[Guard], served: list[Tensor]) -> list[Seen]:
+        self.progress("judging the candidate", 0, 1)
+        guards, found = [*old, self.p.guard], []
+        for i, g in enumerate(guards):
+            candidate = logits_of(learner, self.contents, g.x, i)
+            before = None if self.base is None else widened(served[i], candidate.shape[1])
+            found.append(Seen(g, i, before, candidate))
+        return found
+
+    def _judge(self, seen: list[Seen]) -> Verdict | None:
+        """The gate's verdict; None: there is nothing to compare with."""
+        if self.base is None:
+            return None
+        *old, new = [s.compared(self.plan.target, self.base.known) for s in seen]
+        if self.plan.target == "class":  # on the new data all classes count
+            y, out = seen[-1].guard.y, seen[-1].candidate
+            new = replace(new, candidate=out.argmax(1) == y, to_new=None)
+        return judge(old, new, self.plan.gate, () if self.p.labels is None else self.p.labels.names)
+
+    def _calibrated(self, seen: list[Seen]) -> tuple[float, dict[str, Any] | None]:
+        """The temperature of the candidate, by the guards, and what it does."""
+        if self.p.labels is None:
+            return 1.0, None
+        logits, y = torch.cat([s.candidate for s in seen]), torch.cat([s.guard.y for s in seen])
+        found = calibrate.calibrate(logits, y)
+        return found.temperature, found._asdict()
+
+    def _scratch(self, seen: list[Seen]) -> dict[str, Any] | None:
+        if not self.ask.scratch:
+            return None
+        raws = scratch.sources(self.contents, self.ask.data, self.plan)
+        return scratch.compared(self.maker, self.contents, raws, seen, self.progress)
+
+    def _record(
+        self,
+        verdict: Verdict | None,
+        seen: list[Seen],
+        trained: Trained,
+        found: dict[str, Any],
+        calibration: Any,
+    ) -> dict[str, Any]:
+        """The update's record, as docs/vault-record.md has it."""
+        passed = verdict is None or verdict.passed
+        reason = "the first version: there was nothing to compare with" if verdict is None else verdict.reason
+        if not passed and self.ask.force:
+            reason = f"served by force; the gate says: {reason}"
+        target, names = self.plan.target, () if self.p.labels is None else self.p.labels.names
+        gate = self.plan.gate
+        return {
+            "schema": 1,
+            "event": "learn",
+            "version": self.store.head().last + 1,
+            "parent": self.parent,
+            "name": self.p.name,
+            "time": datetime.now(UTC).isoformat(timespec="seconds"),
+            "promoted": passed or self.ask.force,
+            "forced": self.ask.force and not passed,
+            "reason": reason,
+            "data": self.p.data(),
+            "method": describe(self.contents.method),
+            "why": self.contents.why,
+            "drift": found,
+            "gate": {
+                "alpha": gate.alpha,
+                "margin": None if verdict is None else verdict.margin,
+                "new_margin": gate.new_margin,
+                "tests": [] if verdict is None else [test_of(t) for t in verdict.tests],
+            },
+            "matrix": {
+                "measure": "accuracy" if target == "class" else "loss",
+                "guards": [s.guard.name for s in seen],
+                "served": [s.measure(target, served=True) for s in seen],
+                "candidate": [s.measure(target, served=False) for s in seen],
+            },
+            "per_class": per_class(seen, names) if names else [],
+            "changed": changed(seen, names) if names else None,
+            "calibration": calibration,
+        }
+
+    def _publish(self, files: dict[str, bytes], blobs: dict[str, bytes], record: dict[str, Any]) -> Update:
+        """The last step."""
+        self.progress("publishing", 0, 1)
+        page = html(record, self.store.history())
+        files = {
+            **files,
+            REPORT: json.dumps(record, indent=1, allow_nan=False).encode(),
+            "report.html": page.encode(),
+        }
+        meta = {"parent": self.parent, "name": record["name"], "promoted": record["promoted"]}
+        version = self.store.publish(files, meta, blobs, brief(record), record["promoted"])
+        self.store.collect(retained(self.store, self.plan.keep))
+        Work(self.store.path / "work" / "training.safetensors", "", 0, time.monotonic).clear()
+        return Update(version, record["promoted"], record)
+
+
+def balanced(y: Tensor, outputs: int) -> Tensor:
+    """Weights [outputs] by which each class of labels [N] counts as much as any other; 1 for the rest."""
+    counts = torch.bincount(y, minlength=outputs).float()
+    present = counts > 0
+    weights = torch.ones(outputs)
+    weights[present] = counts[present].mean() / counts[present]
+    return weights
+
+
+def drifted(learner: Learner, old: list[Guard], p: Prepared, plan: Plan) -> dict[str, Any]:
+    """The new data beside the guards, in the features of the network as it stands."""
+    labels = torch.cat([g.y for g in old]), p.train.labels()
+    known = torch.cat([_features(learner, g.x) for g in old])
+    new = _features(learner, p.train.stored(torch.arange(len(p.train))))
+    names = () if p.labels is None else p.labels.names
+    unseen = [f"a class that was never seen: {names[c]}" for c in p.new] if names else []
+    return drift.compare(known, new, labels, names, [*unseen, *p.notes], plan.alpha, plan.seed).to_json()
+
+
+def _features(learner: Learner, x: Tensor) -> Tensor:
+    """[N, D] of stored examples: what the last layer takes in, or the logits where that is not known."""
+    examples = Examples(x, torch.zeros(len(x), dtype=torch.int64))
+    problem = learner.start(examples)
+    out = []
+    with torch.no_grad():
+        for rows in torch.arange(len(x)).split(1000):
+            batch = examples.batch(rows)[0]
+            try:
+                out.append(problem.features(learner.params, batch).flatten(1))
+            except ValueError:  # it does not end in a linear layer
+                out.append(learner.predict(batch))
+    return torch.cat(out)
