@@ -153,3 +153,18 @@ def test_what_a_vault_writes_is_what_is_documented(tmp_path: Path) -> None:
     events = vault.history()
     seen = {p for e in events for p in paths(checked(e))}
     assert seen <= set(documented()) and {e["event"] for e in events} == {"learn", "promote", "forget"}
+
+
+def test_a_regression_vault_writes_losses_and_compares_with_scratch(tmp_path: Path) -> None:
+    import numpy as np
+
+    x = np.random.default_rng(0).normal(size=(200, 3)).astype("float32")
+    for name, rows in (("one", x[:100]), ("two", x[100:])):
+        np.savez(tmp_path / f"{name}.npz", x=rows, y=rows[:, :1])
+    vault = init(tmp_path / "floats", "mlp:16", epochs=1, guard=30, target="regression", margin=90.0)
+    vault.learn(tmp_path / "one.npz")
+    r = vault.learn(tmp_path / "two.npz", force=True, scratch=True).record
+    assert paths(checked(r)) <= set(documented()) and r["matrix"]["measure"] == "loss"
+    page, mean = html(r, vault.history()), sum(r["scratch"]["loss"]) / 2
+    assert f"{mean:.4g} in the mean over the guards" in page and f"{mean:.4g} in the mean over" in text(r)
+    assert all(f"<td>{v:.4g}</td>" in page for t in r["gate"]["tests"] for v in (t["served"], t["candidate"]))

@@ -53,6 +53,20 @@ def test_a_terminal_is_not_flooded() -> None:
     assert "and 4945 more classes FAILED" in lines and "and 94 more guards lose some to new classes" in lines
 
 
+def test_of_many_guards_those_nearest_to_their_margin_are_shown() -> None:
+    r = examples.many(100)[-1]
+    guards = [t for t in r["gate"]["tests"] if t["what"] == "guard"]
+    near = guards[::5]
+    for k, t in enumerate(guards):
+        t |= {"margin": 0.05, "bound": 0.049 if t in near else 0.001 * (k % 40), "passed": True}
+    rows = [line.split()[1] for line in text(r).splitlines() if line.startswith("  update ")]
+    assert rows == [t["name"].split()[1] for t in near] + ["99"]
+    for t in guards:  # without a bound, by what was lost
+        t |= {"bound": None, "served": 0.9, "candidate": 0.86 if t in near else 0.89}
+    rows = [line.split()[1] for line in text(r).splitlines() if line.startswith("  update ")]
+    assert rows == [t["name"].split()[1] for t in near] + ["99"]
+
+
 def test_the_history_is_a_row_an_event_and_marks_what_is_served() -> None:
     records = examples.class_vault()
     records[1]["name"] = "[red]february[/red]\x1b[31m"

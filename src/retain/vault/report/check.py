@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -39,7 +38,7 @@ class Absent:
 
 
 def _number(v: object) -> bool:
-    return isinstance(v, int | float) and not isinstance(v, bool) and abs(v) < MOST and math.isfinite(v)
+    return isinstance(v, int | float) and not isinstance(v, bool) and abs(v) < MOST  # NaN is not
 
 
 def _count(v: object) -> bool:
