@@ -27,7 +27,13 @@ def numbers(loss: Loss, task: int, n: int = 256) -> retain.Task:
 def learner(method: retain.Method[object], loss: Loss, **more: object) -> retain.Learner:
     torch.manual_seed(0)
     return retain.Learner(
-        MLP((5,), 2, (HIDDEN,)), method, retain.Optim("sgd", 0.2), seed=0, scenario="domain", loss=loss, **more
+        MLP((5,), 2, (HIDDEN,)),
+        method,
+        retain.Optim("sgd", 0.2),
+        seed=0,
+        scenario="domain",
+        loss=loss,
+        **more,
     )  # type: ignore[arg-type]
 
 
@@ -79,7 +85,11 @@ def test_a_step_is_that_of_a_plain_loop(loss: Loss) -> None:
     for _ in range(5):
         made.observe(x, y)
         optimizer.zero_grad()
-        plain = nnf.binary_cross_entropy_with_logits if loss == "binary" else lambda o, t: 0.5 * nnf.mse_loss(o, t)
+        plain = (
+            nnf.binary_cross_entropy_with_logits
+            if loss == "binary"
+            else lambda o, t: 0.5 * nnf.mse_loss(o, t)
+        )
         plain(net(x), y).backward()
         optimizer.step()
     for k, p in net.named_parameters():

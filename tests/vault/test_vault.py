@@ -349,7 +349,9 @@ def test_the_history_keeps_a_brief_record(copy: Vault) -> None:
 def test_numbers_are_predicted_too(tmp_path: Path) -> None:
     """Regression: a table whose months ask for other parts of one function."""
     rng = np.random.default_rng(0)
-    vault = init(tmp_path / "v", "mlp:64", target="regression", label="price", epochs=30, lr=0.01, batch_size=32)
+    vault = init(
+        tmp_path / "v", "mlp:64", target="regression", label="price", epochs=30, lr=0.01, batch_size=32
+    )
     for month in range(2):
         a, b = rng.normal(month, 1, 600), rng.normal(0, 1, 600)
         rows = [f"{u!r},{v!r},{u * 2 + v!r}" for u, v in zip(a.tolist(), b.tolist(), strict=True)]

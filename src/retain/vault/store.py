@@ -167,9 +167,11 @@ class Store:
             raise Damaged(f"{path} is damaged: its checksum is not that of its content")
         return data
 
-    def history(self) -> list[dict[str, Any]]:
-        """Every event, oldest first."""
-        return [self.event(n) for n in range(1, self.head().events + 1)]
+    def history(self, most: int | None = None) -> list[dict[str, Any]]:
+        """Every event, oldest first; or the last so many."""
+        events = self.head().events
+        first = 1 if most is None else max(1, events - most + 1)
+        return [self.event(n) for n in range(first, events + 1)]
 
     def event(self, n: int) -> dict[str, Any]:
         """The n-th event, from 1."""

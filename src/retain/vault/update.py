@@ -36,6 +36,8 @@ from retain.vault.report import html
 from retain.vault.store import Store, retained
 from retain.vault.train import Trained, Work, train
 
+SHOWN = 60  # events on a report's page: what is written must not grow with the history
+
 
 @dataclass(frozen=True)
 class Ask:
@@ -311,7 +313,7 @@ class _Updating:
     def _publish(self, files: dict[str, bytes], blobs: dict[str, bytes], record: dict[str, Any]) -> Update:
         """The last step."""
         self.progress("publishing", 0, 1)
-        page = html(record, self.store.history())
+        page = html(record, self.store.history(SHOWN))
         files = {
             **files,
             REPORT: json.dumps(record, indent=1, allow_nan=False).encode(),
