@@ -23,7 +23,7 @@ def sha256(data: bytes) -> str:
 def to_json(d: dict[str, Any]) -> bytes:
     """A JSON object with its own checksum."""
     body = json.dumps(d, sort_keys=True, ensure_ascii=False, allow_nan=False)
-    return json.dumps({**d, "sha256": sha256(body.encode())}, indent=1, ensure_ascii=False).encode()
+    return json.dumps({**d, "sha256": sha256(body.encode())}, ensure_ascii=False).encode()
 
 
 def from_json(data: bytes, name: str) -> dict[str, Any]:

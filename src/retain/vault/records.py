@@ -52,6 +52,11 @@ def brief(record: dict[str, Any]) -> dict[str, Any]:
         home[key] = home[key][:keep]
     if _bytes(short) > BRIEF:
         cut["classes"], short["data"]["classes"] = len(short["data"]["classes"]), {}
+    matrix = short["matrix"]
+    while _bytes(short) > BRIEF and len(matrix["guards"]) > 1:  # the oldest guards go; the report has them all
+        cut["guards"] = cut.get("guards", 0) + len(matrix["guards"]) // 2
+        for key in ("guards", "served", "candidate"):
+            matrix[key] = matrix[key][len(matrix[key]) // 2 :]
     if cut:
         short["cut"] = cut
     return short
