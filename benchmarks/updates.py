@@ -31,7 +31,13 @@ def main() -> None:
     rng = np.random.default_rng(0)
     with tempfile.TemporaryDirectory() as folder:
         vault = retain.init(
-            Path(folder) / "v", "mlp:32", retain.Replay(memory=200), epochs=2, guard_bytes="20KB", keep=3, margin=20.0
+            Path(folder) / "v",
+            "mlp:32",
+            retain.Replay(memory=200),
+            epochs=2,
+            guard_bytes="20KB",
+            keep=3,
+            margin=20.0,
         )
         seconds, states, histories = [], [], []
         for k in range(args.updates):

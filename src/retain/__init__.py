@@ -55,8 +55,7 @@ if TYPE_CHECKING:
     from retain.run import Interrupted, Progress, run
     from retain.streams import Stream
     from retain.types import Batch, Problem, Step, Task
-    from retain.vault import Vault, init
-    from retain.vault import open_vault as open
+    from retain.vault import Vault, init, open
 
 __all__ = [
     "AGEM",

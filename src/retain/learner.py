@@ -63,10 +63,10 @@ class Learner:
         schedule: Schedule = "constant", clip: float | None = None, reset_optimizer: bool = False,
         fast: Fast | None = None, loss: Loss = "cross-entropy", class_weights: Tensor | None = None,
     ):  # fmt: skip
-        can_learn(method, loss, class_weights)
         check_word("schedule", schedule, Schedule)
         if not isinstance(method, Method):
             raise TypeError(f"method must be one such as retain.EWC(lam=10), with brackets, got {method!r}")
+        can_learn(method, loss, class_weights)
         self.model, self.method, self.seed = model, method, seed
         self.scenario, self.classes = scenario, classes
         self.objective, self.class_weights = loss, class_weights

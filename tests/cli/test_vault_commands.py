@@ -60,7 +60,7 @@ def test_predict_and_evaluate(shop: Path) -> None:
     assert min(scores.values()) > 0.85
     assert list(json.loads(retain("evaluate", shop / "v"))) == ["update-1", "update-2"]
     retain("predict", shop / "v", test, "--out", shop / "said.csv")
-    rows = list(csv.DictReader((shop / "said.csv").open()))
+    rows = list(csv.DictReader((shop / "said.csv").read_text().splitlines()))
     assert len(rows) == 200
     right = [Path(r["example"]).parent.name == r["class"] for r in rows]
     assert sum(right) > 170 and all(0 <= float(r["probability"]) <= 1 for r in rows)

@@ -60,7 +60,7 @@ examples:
   retain init shop --memory-bytes 2MB
   retain learn shop photos/march
 
-exit codes: 0 done, 1 a run failed, 2 wrong use, 3 the gate refused, 4 drifted, 130 stopped by Ctrl-C"""
+exit codes: 0 done, 1 a run failed, 2 wrong use, 3 refused by the gate, 4 drifted, 130 Ctrl-C"""
 
 
 def main(argv: Sequence[str] | None = None) -> int:

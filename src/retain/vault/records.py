@@ -53,7 +53,9 @@ def brief(record: dict[str, Any]) -> dict[str, Any]:
     if _bytes(short) > BRIEF:
         cut["classes"], short["data"]["classes"] = len(short["data"]["classes"]), {}
     matrix = short["matrix"]
-    while _bytes(short) > BRIEF and len(matrix["guards"]) > 1:  # the oldest guards go; the report has them all
+    while (
+        _bytes(short) > BRIEF and len(matrix["guards"]) > 1
+    ):  # the oldest guards go; the report has them all
         cut["guards"] = cut.get("guards", 0) + len(matrix["guards"]) // 2
         for key in ("guards", "served", "candidate"):
             matrix[key] = matrix[key][len(matrix[key]) // 2 :]

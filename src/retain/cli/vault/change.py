@@ -27,9 +27,10 @@ example:
 FORGET = """\
 usage: retain forget PATH (--class X | --task T | --examples FILE)
 
-Removes stored examples, guards and statistics of a class, of an update, or of single examples (a file of
-data: whatever is equal to one of them), and every earlier version, in which they still are. Says what
-could be removed and what could not: a network's weights keep traces; closed-form heads do not.
+Removes stored examples, guards and statistics of a class, of an update, or of single examples (a
+file of data: whatever is equal to one of them), and every earlier version, in which they still
+are. Says what could be removed and what could not: a network's weights keep traces; closed-form
+heads do not.
 
 examples:
   retain forget shop --class coat

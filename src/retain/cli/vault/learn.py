@@ -18,25 +18,26 @@ from retain.vault.report import text
 LEARN = """\
 usage: retain learn PATH DATA [flags]
 
-One update: a candidate is trained from the version that is served, judged on the guards of every earlier
-update, and served if it is better on the new data and no guard loses more than its margin. Otherwise it
-stays a candidate, the vault serves what it served, and the exit code is 3.
+One update: a candidate is trained from the version that is served, judged on the guards of every
+earlier update, and served if it is better on the new data and no guard loses more than its
+margin. Otherwise it stays a candidate, the vault serves what it served, and the exit code is 3.
 
-DATA: a folder of images with a subfolder a class, .csv, .tsv, .parquet, .npz, .safetensors, or a folder
-that Hugging Face datasets saved.
+DATA: a folder of images with a subfolder a class, .csv, .tsv, .parquet, .npz, .safetensors, or a
+folder that Hugging Face datasets saved.
 
 examples:
   retain learn shop photos/march
   retain learn shop sales.csv --name march
   retain learn shop march.npz --guard holdout.npz --guard-stays
 
-exit codes: 0 served, 3 refused by the gate, 2 wrong use or data, 130 stopped (the same command goes on)"""
+exit codes: 0 served, 3 refused by the gate, 2 wrong use or data, 130 stopped (the same command
+goes on)"""
 
 WATCH = """\
 usage: retain watch PATH DATA
 
-Compares data with what the served version knows, and changes nothing: features, labels, unseen classes
-and categories.
+Compares data with what the served version knows, and changes nothing: features, labels, unseen
+classes and categories.
 
 example:
   retain watch shop photos/april || echo "something has changed"

@@ -29,8 +29,8 @@ examples:
 PREDICT = """\
 usage: retain predict PATH DATA [flags]
 
-Predicts with the served version, and writes a CSV: a row an example, with its name, the class and its
-calibrated probability.
+Predicts with the served version, and writes a CSV: a row an example, with its name, the class and
+its calibrated probability.
 
 examples:
   retain predict shop photos/new --out predictions.csv
@@ -132,9 +132,9 @@ def history(args: list[str]) -> int:
         return 0
     vault = opened(found[0][0])
     events = vault.history()
-    console_table = history_table(events, vault.served)
-    with console().capture() as shown:
-        console().print(console_table)
+    terminal = console()
+    with terminal.capture() as shown:
+        terminal.print(history_table(events, vault.served))
     say(events, shown.get().rstrip())
     return 0
 

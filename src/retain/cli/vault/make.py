@@ -16,11 +16,11 @@ from retain.vault import init as make
 HELP = """\
 usage: retain init PATH [flags]
 
-Makes a vault: the durable home of one model. Every `retain learn PATH DATA` is one update of it; each is
-judged before it is served, and can be taken back.
+Makes a vault: the durable home of one model. Every `retain learn PATH DATA` is one update of it;
+each is judged before it is served, and can be taken back.
 
-The method is chosen when the first data are seen, from what may be stored; --method names one, and its
-hyper-parameters are flags then.
+The method is chosen when the first data are seen, from what may be stored; --method names one,
+and its hyper-parameters are flags then.
 
 examples:
   retain init shop --memory-bytes 2MB
