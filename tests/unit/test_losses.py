@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 import torch
 import torch.nn.functional as nnf
@@ -24,7 +26,7 @@ def numbers(loss: Loss, task: int, n: int = 256) -> retain.Task:
     return retain.Task(task, f"part {task}", retain.Examples(x, y), None, None, ())
 
 
-def learner(method: retain.Method[object], loss: Loss, **more: object) -> retain.Learner:
+def learner(method: retain.Method[Any], loss: Loss, **more: Any) -> retain.Learner:
     torch.manual_seed(0)
     return retain.Learner(
         MLP((5,), 2, (HIDDEN,)),
@@ -34,7 +36,7 @@ def learner(method: retain.Method[object], loss: Loss, **more: object) -> retain
         scenario="domain",
         loss=loss,
         **more,
-    )  # type: ignore[arg-type]
+    )
 
 
 def learn(made: retain.Learner, loss: Loss, tasks: int = 2, epochs: int = 20) -> retain.Learner:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -16,7 +17,7 @@ from retain.streams.sources import load
 from retain.vault import BadData, Busy, Damaged, Vault, VaultError, contents, init, open_vault
 from retain.vault.prepare import held_out
 
-QUICK = {
+QUICK: dict[str, Any] = {
     "memory_bytes": "80KB",
     "epochs": 3,
     "batch_size": 32,
