@@ -156,12 +156,16 @@ _SOLVED: WeakTensorKeyDictionary = WeakTensorKeyDictionary()
 
 
 def solved(solve: Callable[..., Linear], m: Moments, *more: Any) -> Linear:
-    """`solve(m, *more)`, computed once until the sums change; `more` may hold moments and numbers."""
+    """`solve(m, *more)`, computed once until the sums change; `more` may hold moments and numbers.
+
+    Of no example it is zero.
+    """
     parts = [a.s._version if isinstance(a, Moments) else a for a in more]
     tag = (solve, m.s._version, *parts)
     before, linear = _SOLVED.get(m.s, (None, None))
     if before != tag:
-        linear = solve(m, *more)
+        any_known = any(bool(a.known.any()) for a in (m, *more) if isinstance(a, Moments))
+        linear = solve(m, *more) if any_known else (torch.zeros_like(m.s).T, torch.zeros_like(m.n))
         _SOLVED[m.s] = (tag, linear)
     W, b = linear
     return W, b
@@ -175,11 +179,12 @@ def scores(h: Tensor, linear: Linear, known: Tensor) -> Tensor:
 
 
 def below(out: Tensor, known: Tensor) -> Tensor:
-    """Scores [N, C] with every class that is not known 1 below the lowest of those that are."""
-    if not known.any():
-        return torch.zeros_like(out)
-    lowest = out[:, known].amin(1, keepdim=True)
-    return torch.where(known, out, lowest - 1)
+    """Scores [N, C] with every class that is not known 1 below the lowest of those that are; 0 if none is.
+
+    Nothing here depends on values, so that it can be traced for export.
+    """
+    lowest = torch.where(known, out, torch.inf).amin(1, keepdim=True)
+    return torch.where(known, out, torch.where(known.any(), lowest - 1, 0.0))
 
 
 def mean_square(h: Tensor) -> Tensor:

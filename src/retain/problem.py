@@ -144,7 +144,7 @@ class Binding:
         name = self._head(params, x)
         hook = self.model.get_submodule(name).register_forward_pre_hook(lambda _, args: taken.append(args[0]))
         try:
-            self.logits(params, x, torch.full((len(x),), HIDDEN, device=x.device), train)
+            self.logits(params, x, torch.full(x.shape[:1], HIDDEN, device=x.device), train)
         finally:
             hook.remove()
         return taken[-1]

@@ -94,6 +94,19 @@ def test_watch_says_by_its_exit_code_whether_something_changed(shop: Path) -> No
     assert json.loads(retain("watch", shop / "v", shop / "inverted", code=4))["drifted"] is True
 
 
+def test_export(shop: Path) -> None:
+    onnxruntime = pytest.importorskip("onnxruntime")
+    said = json.loads(retain("export", shop / "v", shop / "v.onnx"))
+    assert said["difference"] <= 1e-5 and said["examples"] >= 1000
+    x, y = load("mnist", "test")
+    rows = (y < 4).nonzero()[:100, 0]
+    session = onnxruntime.InferenceSession(str(shop / "v.onnx"))
+    label = session.run(["label"], {"x": x[rows].numpy()})[0]
+    assert (torch.from_numpy(label) == y[rows]).float().mean() > 0.85
+    retain("export", shop / "v", shop / "v.pt2")
+    assert "name a file that ends in" in retain("export", shop / "v", shop / "v.bin", code=2)
+
+
 def test_promote_rollback_forget(shop: Path, tmp_path: Path) -> None:
     import shutil
 
@@ -156,7 +169,7 @@ def test_a_csv_month_after_month(tmp_path: Path) -> None:
 
 
 def test_help_has_examples() -> None:
-    for name in ("init", "learn", "watch", "evaluate", "predict", "history", "diff", "promote", "rollback", "forget",
-                 "verify"):  # fmt: skip
+    for name in ("init", "learn", "watch", "evaluate", "predict", "history", "diff", "promote", "rollback",
+                 "forget", "export", "verify"):  # fmt: skip
         text = retain(name, "--help")
         assert text.startswith(f"usage: retain {name} ") and f"\n  retain {name} " in text

@@ -29,6 +29,7 @@ COMMANDS = {
     "promote": "serve another version of a vault",
     "rollback": "serve again what a vault served before",
     "forget": "remove a class, an update or examples from a vault, on purpose",
+    "export": "a vault's model as ONNX or a torch.export program",
     "verify": "check every file of a vault",
 }
 
@@ -36,7 +37,7 @@ VAULT = {
     "make": ("init",),
     "learn": ("learn", "watch"),
     "look": ("evaluate", "predict", "history", "diff", "verify"),
-    "change": ("promote", "rollback", "forget"),
+    "change": ("promote", "rollback", "forget", "export"),
 }
 """Where the commands of a vault are: modules of cli/vault, with a function for each."""
 _IN_VAULT = {name: home for home, names in VAULT.items() for name in names}

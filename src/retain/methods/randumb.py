@@ -91,8 +91,6 @@ class RanDumb(Method[State]):
     def predict(self, problem: Problem, params: Params, state: State, x: Tensor, task: Tensor) -> Tensor:
         """The discriminants."""
         m, z = state.moments, self.embed(state, x)
-        if not m.known.any():
-            return z.new_zeros(len(z), len(m.n))
         return scores(z, solved(lda, m, self.shrinkage, self.priors), m.known)
 
     def forget(self, state: State, classes: list[int]) -> State:

@@ -93,8 +93,6 @@ class SLDA(Method[State]):
         if self.on == "first" and not state.tasks:
             return problem.logits(params, x, task)
         m, h = state.moments, features(self.on, problem, params, x)
-        if not m.known.any():
-            return h.new_zeros(len(h), len(m.n))
         return scores(h, solved(lda, m, self.shrinkage, self.priors), m.known)
 
     def forget(self, state: State, classes: list[int]) -> State:

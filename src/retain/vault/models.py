@@ -3,76 +3,129 @@
 from __future__ import annotations
 
 import importlib
-from collections.abc import Callable
+import re
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from retain.models import CNN, MLP, ResNet18
 from retain.seeds import derive
 from retain.vault.errors import VaultError
 
-PLAIN = ("mlp", "cnn", "resnet18")
+PLAIN: dict[str, Callable[[tuple[int, ...], int], nn.Module]] = {"cnn": CNN, "resnet18": ResNet18}
+HIDDEN = [256, 256]  # of an mlp that is not told
+WIDEST = 1_000_000
+FACTORY = re.compile(r"[^\W\d]\w*(\.[^\W\d]\w*)*:[^\W\d]\w*")
+RULE = "a model is mlp, mlp:400,400, cnn, resnet18 or PACKAGE.MODULE:FACTORY"
 
 
 def parse_model(text: str) -> dict[str, Any]:
-    """What the command line says, as a vault keeps it.
+    """What the command line says, as `build` takes it and a vault keeps it. Nothing is imported yet.
 
-    >>> parse_model("mlp:400,400"), parse_model("cnn")
-    ({'name': 'mlp', 'hidden': [400, 400]}, {'name': 'cnn'})
+    >>> parse_model("mlp"), parse_model("mlp:400,400")
+    ({'name': 'mlp', 'hidden': [256, 256]}, {'name': 'mlp', 'hidden': [400, 400]})
+    >>> parse_model("cnn"), parse_model("shop.nets:make")
+    ({'name': 'cnn'}, {'name': 'shop.nets:make'})
 
     Raises:
         VaultError: it is no such name.
     """
     name, colon, rest = text.partition(":")
     if name == "mlp":
-        widths = rest.split(",") if colon else ["256", "256"]
-        if not all(w.strip().isdigit() and int(w) > 0 for w in widths):
-            raise VaultError(f"mlp takes the widths of its hidden layers, such as mlp:400,400, got {text!r}")
-        return {"name": "mlp", "hidden": [int(w) for w in widths]}
-    if text in PLAIN:
+        widths = [w.strip() for w in rest.split(",")] if colon else [str(w) for w in HIDDEN]
+        hidden = [int(w) if re.fullmatch("[0-9]{1,9}", w) else 0 for w in widths]
+        return {"name": "mlp", "hidden": _widths(hidden, text)}
+    if text in PLAIN or FACTORY.fullmatch(text):
         return {"name": text}
-    if colon and name and rest.isidentifier() and all(part.isidentifier() for part in name.split(".")):
-        return {"name": text}
-    raise VaultError(f"a model is {', '.join(PLAIN)} or PACKAGE.MODULE:FACTORY, got {text!r}")
+    raise VaultError(f"{RULE}, got {text!r}")
 
 
-def build(spec: dict[str, Any], shape: tuple[int, ...], outputs: int, seed: int) -> nn.Module:
-    """A network [N, *shape] -> [N, outputs], its weights drawn from the seed; torch's own generator is left alone.
+def build(spec: Mapping[str, Any], shape: tuple[int, ...], outputs: int, seed: int) -> nn.Module:
+    """A network [N, *shape] -> [N, outputs], its weights drawn from the seed.
+
+    The same arguments give the same bits; torch's global generator is left as it was.
+
+    Args:
+        spec: what `parse_model` gives.
+        shape: of one example.
+        outputs: of the network.
+        seed: of the weights.
 
     Raises:
-        VaultError: the factory cannot be imported, or gives no such network.
+        VaultError: the network cannot take such examples; or the factory cannot be imported, fails, or gives
+            anything but a network of that shape.
+
+    >>> build({"name": "mlp", "hidden": [8]}, (4,), 3, seed=0)(torch.zeros(2, 4)).shape
+    torch.Size([2, 3])
     """
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(derive(seed, "model"))
-        return _made(spec, shape, outputs)
+        name = spec.get("name")
+        if name == "mlp":
+            return MLP(shape, outputs, _widths(spec.get("hidden"), spec))
+        if isinstance(name, str) and name in PLAIN:
+            try:
+                return PLAIN[name](shape, outputs)
+            except ValueError as e:
+                raise VaultError(f"model {name}: {e}") from e
+        if isinstance(name, str) and FACTORY.fullmatch(name):
+            return _made(name, shape, outputs)
+    raise VaultError(f"{RULE}, got {name!r}")
 
 
-def _made(spec: dict[str, Any], shape: tuple[int, ...], outputs: int) -> nn.Module:
-    name = spec["name"]
-    if name == "mlp":
-        return MLP(shape, outputs, spec["hidden"])
+def _widths(hidden: object, given: object) -> list[int]:
+    good = isinstance(hidden, list) and all(type(w) is int and 0 < w <= WIDEST for w in hidden)
+    if not good:
+        raise VaultError(f"mlp takes the widths of its hidden layers, such as mlp:400,400, got {given!r}")
+    return list(hidden)  # type: ignore[call-overload, no-any-return]
+
+
+def _made(name: str, shape: tuple[int, ...], outputs: int) -> nn.Module:
+    """What the user's factory gives, once it has been seen to be such a network."""
+    factory = _factory(name)
     try:
-        if name == "cnn":
-            return CNN(shape, outputs)
-        if name == "resnet18":
-            return ResNet18(shape, outputs)
-    except ValueError as e:
-        raise VaultError(f"model {name}: {e}") from e
-    made = _factory(name)(shape, outputs)
+        made = factory(shape, outputs)
+    except Exception as e:  # the user's own code may raise anything
+        raise VaultError(f"{name}(shape={shape}, outputs={outputs}) fails: {_said(e)}") from e
     if not isinstance(made, nn.Module):
         raise VaultError(f"{name} must give a torch.nn.Module, it gave {type(made).__name__}")
+    modes = {m: m.training for m in made.modules()}
+    try:
+        with torch.no_grad():
+            out = made.eval()(torch.zeros(2, *shape))
+    except Exception as e:
+        raise VaultError(f"the network of {name} fails on inputs [2, {_listed(shape)}]: {_said(e)}") from e
+    for module, training in modes.items():  # one that the factory put in evaluation mode stays in it
+        module.training = training
+    found = list(out.shape) if isinstance(out, Tensor) else type(out).__name__
+    if found != [2, outputs]:
+        raise VaultError(
+            f"the network of {name} must give logits [N, {outputs}], of 2 examples it gave {found}: let its last "
+            "layer have as many outputs as the factory is told"
+        )
     return made
 
 
-def _factory(name: str) -> Callable[[tuple[int, ...], int], Any]:
-    """What the user named when the vault was made; imported, never read from a file of the vault."""
+def _factory(name: str) -> Callable[[tuple[int, ...], int], object]:
+    """The function that the user named when the vault was made."""
     module, _, attribute = name.partition(":")
     try:
         found = getattr(importlib.import_module(module), attribute)
-    except (ImportError, AttributeError) as e:
-        raise VaultError(f"model {name} cannot be imported: {e}; put its package on PYTHONPATH") from e
+    except Exception as e:  # importing runs the user's code
+        raise VaultError(
+            f"model {name} cannot be imported: {_said(e)}; check the name, and that its package is on PYTHONPATH"
+        ) from e
     if not callable(found):
-        raise VaultError(f"{name} is no function that makes a network from (shape, outputs)")
+        raise VaultError(f"{name} must be a function of (shape, outputs), it is {type(found).__name__}")
     return found  # type: ignore[no-any-return]
+
+
+def _said(e: Exception) -> str:
+    """In one line."""
+    return " ".join(f"{type(e).__name__}: {e}".split())[:200]
+
+
+def _listed(shape: tuple[int, ...]) -> str:
+    return ", ".join(map(str, shape))

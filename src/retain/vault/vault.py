@@ -7,25 +7,29 @@ import json
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import torch
 from torch import Tensor, nn
 
 from retain.method import Method
 from retain.vault import auto, data, forget, guarded, update
-from retain.vault.contents import Contents, Maker, Progress, own_randomness, read
+from retain.vault.contents import Contents, Maker, Progress, empty, own_randomness, read, task_of
 from retain.vault.data import Raw
 from retain.vault.errors import BadData, VaultError
+from retain.vault.export import About, Exported, to_onnx, to_torch
 from retain.vault.guards import Guard
 from retain.vault.judge import Seen, logits_of
 from retain.vault.models import parse_model
 from retain.vault.plan import Charter, Plan
 from retain.vault.prepare import prepare, targets
 from retain.vault.records import REPORT, event
+from retain.vault.serving import Serving, network_of
 from retain.vault.store import Store
 from retain.vault.update import Ask, Update
 from retain.vault.verify import Problem, verify
+
+CHECKED = 1000  # examples on which an export is compared with the vault's own predictions, at least
 
 Source = Any
 """A path (a folder of images, .csv, .parquet, .npz, .safetensors, a saved Hugging Face dataset), a torch
@@ -220,6 +224,49 @@ class Vault:
         p = prepare(self.read(source), "watched", c, plan, None, stays=False)
         with own_randomness(plan.threads):
             return update.drifted(learner, guarded.load(self.store, c, plan), p, plan)
+
+    def export(
+        self, path: str | Path, kind: Literal["onnx", "torch"] = "onnx", version: int | None = None,
+        task: str | None = None,
+    ) -> Exported:  # fmt: skip
+        """Write a version as ONNX, or as a torch.export program, once it has been seen to predict the same.
+
+        Args:
+            path: the file; a JSON with labels and preprocessing is written beside it.
+            kind: of file.
+            version: its number; None: the one that is served.
+            task: the name of the update that examples will be like, where the vault knows that when predicting.
+
+        Raises:
+            VaultError: the method's way to predict cannot be exported, or predicts otherwise once it is.
+        """
+        number, c, learner = self._load(version)
+        place = self._number(c, task)
+        known = list(c.known if place is None else set(c.known) & set(c.tasks[place].classes))
+        if self.plan.target != "class":
+            known = list(range(c.outputs))
+
+        def reference(x: Tensor) -> Tensor:
+            logits = logits_of(learner, c, x, place)[:, known]
+            if self.plan.target == "class":
+                return (logits / c.temperature).softmax(1)
+            return logits.sigmoid() if self.plan.target == "multilabel" else logits
+
+        with own_randomness(self.plan.threads):
+            guards = [g.x for g in guarded.load(self.store, c, self.plan)]
+            examples = torch.cat(guards) if sum(map(len, guards)) >= CHECKED else None
+            like = empty(c.preprocessing, None).x
+            at = None if place is None else task_of(place, c.tasks[place], empty(c.preprocessing, None))
+            serving = Serving(network_of(learner, like, at), known, c.temperature, self.plan.target)
+            about = About(tuple(self._names(c, known)), c.preprocessing.to_json(), number)
+            write = to_onnx if kind == "onnx" else to_torch
+            return write(serving, about, reference, Path(path), examples)
+
+    def _names(self, c: Contents, known: list[int]) -> list[Any]:
+        """What these outputs are called."""
+        if c.labels is None:
+            return list(c.columns or (f"y{k}" for k in known))
+        return [int(c.labels.names[k]) if c.labels.integers else c.labels.names[k] for k in known]
 
     def verify(self) -> list[Problem]:
         """Everything that is wrong with the files of the vault; an empty list: nothing."""

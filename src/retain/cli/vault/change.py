@@ -1,8 +1,10 @@
-"""`retain promote`, `rollback`, `forget`: what is served, and what is no longer known."""
+"""`retain promote`, `rollback`, `forget`, `export`: what is served, what is no longer known, what goes out."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
 
 from retain.cli.errors import WrongUse
 from retain.cli.flags import Group
@@ -38,6 +40,17 @@ examples:
   retain forget shop --examples withdrawn.csv"""
 
 
+EXPORT = """\
+usage: retain export PATH FILE [flags]
+
+Writes the served version as ONNX (FILE.onnx) or as a torch.export program (FILE.pt2), with preprocessing
+and label map, and checks that it predicts as the vault does.
+
+examples:
+  retain export shop shop.onnx
+  retain export shop shop.pt2 --version 3"""
+
+
 @dataclass(frozen=True)
 class Why:
     """What goes into the history."""
@@ -52,6 +65,15 @@ class What:
     cls: str | None = None  # (written --class) the name of a class
     task: str | None = None  # the name of an update
     examples: str | None = None  # a file or folder of examples
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """Which version, for whom."""
+
+    version: int | None = None  # its number; none: the one that is served
+    task: str | None = None  # the update that examples will be like, in a vault that is told
+    format: Literal["onnx", "torch"] | None = None  # none: by the name of the file
 
 
 def promote(args: list[str]) -> int:
@@ -88,4 +110,29 @@ def forget(args: list[str]) -> int:
         raise WrongUse("name one of --class X, --task T and --examples FILE; see retain forget --help")
     record = opened(path).forget(**given)
     say(record, "\n".join([record["reason"], *(f"  {line}" for line in record["removed"] + record["kept"])]))
+    return 0
+
+
+def export(args: list[str]) -> int:
+    """Write a file to serve from."""
+    found = told("export", args, ("PATH", "FILE"), [Group("export", Wanted, {})], EXPORT)
+    if found is None:
+        return 0
+    (path, out), flags = found
+    o = Wanted(**flags["export"])
+    suffixes: dict[str, Literal["onnx", "torch"]] = {".onnx": "onnx", ".pt2": "torch"}
+    kind = o.format or suffixes.get(Path(out).suffix)
+    if kind is None:
+        raise WrongUse(f"{out}: name a file that ends in .onnx or .pt2, or say --format onnx or torch")
+    said = opened(path).export(out, kind, o.version, o.task)
+    found = {
+        "file": str(said.path),
+        "card": str(said.card),
+        "examples": said.examples,
+        "difference": said.difference,
+    }
+    say(
+        found,
+        f"written: {said.path}; on {said.examples} examples within {said.difference:.2g} of the vault's own",
+    )
     return 0
