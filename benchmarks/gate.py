@@ -92,9 +92,9 @@ def row(case: Case, passed: int, trials: int) -> dict[str, object]:
     )
     margin = case.margin or DEFAULT
     equal, worse = (ni.power_of(case.n, margin, 0.05, case.discordance, by) for by in (0.0, case.worse))
+    counted = worse * equal ** (GUARDS - 1)
     return {**asdict(case), "margin_used": margin, "trials": trials, "promoted": passed / trials,
-            "low": interval.low, "high": interval.high,
-            "counted": worse * equal ** (GUARDS - 1), "kept": kept}  # fmt: skip
+            "low": interval.low, "high": interval.high, "counted": counted, "kept": kept}  # fmt: skip
 
 
 def cells(r: dict[str, object]) -> str:

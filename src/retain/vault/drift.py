@@ -1,7 +1,7 @@
 """Are new data like those that the served version knows? Asked before it learns from them.
 
 Features are compared by the maximum mean discrepancy with a Gaussian kernel, its width the median distance,
-and a permutation test (Gretton et al. 2012, JMLR 13, eq. 5 and section 8). New classes always look different,
+and a permutation test (Gretton et al. 2012, JMLR 13, eq. 5). New classes always look different,
 so features are compared within each class that both have, and the classes' shares among these; p-values are
 corrected by Holm's method over all tests, so that a false alarm has probability alpha at most.
 """

@@ -3,7 +3,7 @@
 Right and wrong: of n examples, b were right and are now wrong (losses), c were wrong and are now right
 (gains). With probabilities p_b and p_c the loss is p_b - p_c, and H0 says p_b - p_c >= margin. The test is
 exact and unconditional. Tables (b, c) are ordered by the score statistic with the variance that H0 allows
-(Nam 1997, Biometrics 53; Tango 1998, Statistics in Medicine 17, eq. 5); the p-value is the greatest
+(Nam 1997, Biometrics 53; Tango 1998, Statistics in Medicine 17); the p-value is the greatest
 probability, over all that H0 leaves open, of a table at least as extreme as this one. The statistic rises
 with b and falls with c, so the greatest lies where p_b - p_c is the margin; what is left open there is
 q = p_b + p_c, which is searched in its confidence interval of level 1 - GAMMA, and GAMMA is added (Berger and
@@ -37,7 +37,7 @@ Ints = NDArray[np.int64]
 
 
 def score(b: Floats, c: Floats, n: int, margin: float) -> Floats:
-    """(b - c - n margin) / sd, with the sd that is likeliest under p_b - p_c = margin (Tango 1998, eqs. 5 and 9)."""
+    """(b - c - n margin) / sd, with the sd that is likeliest under p_b - p_c = margin (Tango 1998)."""
     k = b + c - margin * (2 * n - b + c)
     p_c = (k + np.sqrt(np.maximum(k * k + 8 * n * c * margin * (1 - margin), 0))) / (4 * n)
     variance = n * (2 * p_c + margin * (1 - margin))
@@ -241,9 +241,10 @@ def rise(
 
     H0: mean(candidate) >= (1 + margin) mean(served). The paired differences d = candidate - (1 + margin) served
     have their signs flipped, all patterns of up to 16 examples, else DRAWS seeded ones with the observed
-    one counted among them (Phipson and Smyth 2010). Exact where d is symmetric about its mean, and where
-    it is not about as exact as Student's t. The bound is the least margin that passes at alpha, infinite
-    where none does.
+    one counted among them (Phipson and Smyth 2010). Exact where d is symmetric about its mean, and
+    elsewhere about as exact as Student's t: at alpha 0.05, log-normal losses (sigma 1.5) that rose by the
+    margin pass in 8 % of the cases with 50 or 200 examples, in 6 % with 1000. The bound is the least
+    margin that passes at alpha, infinite where none does.
 
     Args:
         served: losses of the examples, [N], >= 0.
