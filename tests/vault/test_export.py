@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import importlib.util
 import json
 from collections.abc import Callable, Sequence
@@ -55,7 +56,7 @@ def tasks(shape: tuple[int, ...], dtype: torch.dtype = torch.uint8) -> list[Task
 
 def learned(
     method: Method[Any], shape: tuple[int, ...], model: str = "mlp:16", scenario: Any = "class",
-    dtype: torch.dtype = torch.uint8,
+    dtype: torch.dtype = torch.uint8, passes: int = 4,
 ) -> Learner:  # fmt: skip
     """After both tasks, with two of six outputs still in reserve."""
     net = build(parse_model(model), shape, 6, seed=0)
@@ -71,7 +72,7 @@ def learned(
     )
     for task in tasks(shape, dtype):
         learner.begin_task(task)
-        for rows in torch.arange(32).split(16):
+        for rows in torch.arange(32).repeat(passes).split(16):
             learner.observe(*task.train.batch(rows))
         learner.end_task()
     return learner
@@ -95,9 +96,9 @@ def own(
 
 
 def drawn(shape: tuple[int, ...], n: int, seed: int = 1) -> Tensor:
-    return torch.randint(
-        0, 256, (n, *shape), dtype=torch.uint8, generator=torch.Generator().manual_seed(seed)
-    )
+    rng = torch.Generator().manual_seed(seed)
+    x = torch.randn(n, *shape, generator=rng) + 4 * torch.rand(n, *[1] * len(shape), generator=rng) - 0.5
+    return (x * 40 + 80).clamp(0, 255).to(torch.uint8)
 
 
 def in_onnxruntime(path: Path, x: Tensor) -> list[Tensor]:
@@ -110,12 +111,11 @@ def in_onnxruntime(path: Path, x: Tensor) -> list[Tensor]:
 )
 def test_onnx_says_what_the_vault_says_on_a_thousand_examples(
     tmp_path: Path, model: str, shape: tuple[int, ...], capfd: pytest.CaptureFixture[str],
-    record_property: Callable[[str, object], None],
 ) -> None:  # fmt: skip
-    learner = learned(Replay(memory=16), shape, model)
+    learner = learned(Replay(memory=16), shape, model, passes=1)
     serving = Serving(network_of(learner, drawn(shape, 16)), KNOWN, temperature=1.7)
     reference = own(learner, 1.7)
-    said = to_onnx(serving, about(shape), reference, tmp_path / "m.onnx", tasks(shape)[0].train.x)
+    said = to_onnx(serving, about(shape), reference, tmp_path / "m.onnx", drawn(shape, 300))
     assert (said.path, said.card, said.examples) == (tmp_path / "m.onnx", tmp_path / "m.onnx.json", 1000)
     assert capfd.readouterr() == ("", "")
 
@@ -123,24 +123,33 @@ def test_onnx_says_what_the_vault_says_on_a_thousand_examples(
     probabilities, label = in_onnxruntime(said.path, x)
     expected = reference(x)
     difference = float((probabilities - expected).abs().max())
-    record_property("difference", difference)
     assert max(difference, said.difference) <= TOLERANCE == 1e-5
     best = expected.topk(2, 1).values
     assert ((label == expected.argmax(1)) | (best[:, 0] - best[:, 1] < 2e-5)).all()
     assert label.dtype == torch.int64
-    assert len(label.unique()) > 1
+    assert probabilities.std(0).max() > 0.01  # it makes a difference what is asked
     torch.testing.assert_close(probabilities.sum(1), torch.ones(1000))
     assert [len(t) for t in in_onnxruntime(said.path, x[:1])] == [1, 1]  # any number of examples
 
 
-def _exported(tmp_path: Path, to: Callable[..., Exported] = to_onnx) -> tuple[Exported, Learner]:
+@pytest.fixture(scope="module")
+def in_onnx(tmp_path_factory: pytest.TempPathFactory) -> tuple[Exported, Learner]:
+    return exported(tmp_path_factory.mktemp("onnx"))
+
+
+@pytest.fixture(scope="module")
+def in_torch(tmp_path_factory: pytest.TempPathFactory) -> tuple[Exported, Learner]:
+    return exported(tmp_path_factory.mktemp("torch"), to_torch)
+
+
+def exported(tmp_path: Path, to: Callable[..., Exported] = to_onnx) -> tuple[Exported, Learner]:
     learner = learned(Replay(memory=16), (1, 4, 4))
     serving = Serving(network_of(learner, drawn((1, 4, 4), 16)), KNOWN, temperature=0.5)
     return to(serving, about((1, 4, 4)), own(learner, 0.5), tmp_path / "m"), learner
 
 
-def test_labels_and_preprocessing_lie_in_the_file_and_beside_it(tmp_path: Path) -> None:
-    said, _ = _exported(tmp_path)
+def test_labels_and_preprocessing_lie_in_the_file_and_beside_it(in_onnx: tuple[Exported, Learner]) -> None:
+    said, _ = in_onnx
     proto = onnx.load(said.path)
     onnx.checker.check_model(proto, full_check=True)
     properties = {p.key: p.value for p in proto.metadata_props}
@@ -163,24 +172,25 @@ def test_labels_and_preprocessing_lie_in_the_file_and_beside_it(tmp_path: Path) 
     assert card["compared"] == {"examples": 1000, "difference": said.difference, "ties": said.ties}
 
 
-@pytest.mark.parametrize("to", [to_onnx, to_torch])
 def test_a_file_says_nothing_of_the_machine_that_wrote_it(
-    tmp_path: Path, to: Callable[..., Exported]
+    in_onnx: tuple[Exported, Learner], in_torch: tuple[Exported, Learner]
 ) -> None:
-    said, _ = _exported(tmp_path, to)
-    for place in (str(Path(torch.__file__).parent), str(Path(__file__).parents[2])):
-        assert place.encode() not in said.path.read_bytes() + said.card.read_bytes()
+    for said in (in_onnx[0], in_torch[0]):
+        for place in (Path(torch.__file__).parent, Path(__file__).parents[2], said.path.parent):
+            assert str(place).encode() not in said.path.read_bytes() + said.card.read_bytes()
 
 
-def test_two_exports_of_one_version_are_the_same_bytes(tmp_path: Path) -> None:
-    (tmp_path / "a").mkdir(), (tmp_path / "b").mkdir()
-    a, b = (_exported(tmp_path / name)[0] for name in "ab")
-    assert a.path.read_bytes() == b.path.read_bytes()
-    assert a.card.read_bytes() == b.card.read_bytes()
+def test_two_exports_of_one_version_are_the_same_bytes(
+    in_onnx: tuple[Exported, Learner], tmp_path: Path
+) -> None:
+    again, _ = exported(tmp_path)
+    assert again.path.read_bytes() == in_onnx[0].path.read_bytes()
+    assert again.card.read_bytes() == in_onnx[0].card.read_bytes()
+    assert json.loads(again.card.read_text())["sha256"] == hashlib.sha256(again.path.read_bytes()).hexdigest()
 
 
-def test_a_torch_program_says_what_the_vault_says(tmp_path: Path) -> None:
-    said, learner = _exported(tmp_path, to_torch)
+def test_a_torch_program_says_what_the_vault_says(in_torch: tuple[Exported, Learner]) -> None:
+    said, learner = in_torch
     extra = {"retain.json": ""}
     program = torch.export.load(said.path, extra_files=extra).module()
     assert json.loads(json.loads(extra["retain.json"])["retain.labels"]) == list(LABELS)
@@ -206,10 +216,7 @@ def test_methods_with_a_prediction_of_their_own_are_traced(tmp_path: Path, metho
     assert isinstance(network, Predicting)
     said = to_torch(Serving(network, KNOWN), about((1, 4, 4)), own(learner), tmp_path / "m.pt2")
     assert said.difference <= TOLERANCE
-    accuracy = (own(learner)(torch.cat([t.train.x for t in tasks((1, 4, 4))])).argmax(1)).bincount(
-        minlength=4
-    )
-    assert (accuracy > 0).sum() > 1  # it tells classes apart
+    assert len(own(learner)(drawn((1, 4, 4), 100)).argmax(1).unique()) > 1  # it tells classes apart
 
 
 @pytest.mark.parametrize("method", [SLDA(on="network"), RanPAC(size=50)], ids=repr)
@@ -262,7 +269,8 @@ def test_several_labels_and_numbers(
     serving = Serving(net, [0, 1, 2], target=target)
 
     def reference(x: Tensor) -> Tensor:
-        return net(x).sigmoid() if target == "multilabel" else net(x)
+        out: Tensor = net(x)
+        return out.sigmoid() if target == "multilabel" else out
 
     said = to(serving, about((5,), ("a", "b", "c"), "table"), reference, tmp_path / "m")
     assert json.loads(said.card.read_text())["outputs"] == outputs
@@ -283,15 +291,14 @@ def test_pixels_are_divided_as_the_examples_divide_them() -> None:
 # ---- what is refused ----
 
 
-@pytest.mark.parametrize("wrong", [2e-5, float("nan")])
-@pytest.mark.parametrize("to", [to_onnx, to_torch])
+@pytest.mark.parametrize(("to", "wrong"), [(to_onnx, 2e-5), (to_torch, 2e-5), (to_torch, float("nan"))])
 def test_a_file_that_says_something_else_is_not_written(
     tmp_path: Path, to: Callable[..., Exported], wrong: float
 ) -> None:
     net = build(parse_model("mlp:8"), (5,), 3, seed=0)
 
     def other(x: Tensor) -> Tensor:
-        p = net(x).softmax(1)
+        p: Tensor = net(x).softmax(1)
         p[567, 1] += wrong  # one number of one example
         return p
 
@@ -358,7 +365,7 @@ def test_a_missing_extra_is_named(
     )
     serving = Serving(nn.Linear(5, 2), [0, 1])
     with pytest.raises(VaultError, match=rf"ONNX needs {', '.join(missing)}: pip install 'retain\[export\]'"):
-        to_onnx(serving, about((5,), "ab", "table"), serving, tmp_path / "m")  # type: ignore[arg-type]
+        to_onnx(serving, about((5,), "ab", "table"), serving, tmp_path / "m")
 
 
 def test_what_does_not_belong_together_is_refused(tmp_path: Path) -> None:

@@ -215,12 +215,12 @@ def _inputs(about: About, examples: Tensor | None) -> Tensor:
             f"{list(given.shape[1:])}"
         )
     rng = torch.Generator().manual_seed(0)
-    size = (max(0, FEWEST - len(given)), *about.shape)
-    more = (
-        torch.randint(0, 256, size, dtype=torch.uint8, generator=rng)
-        if about.dtype == torch.uint8
-        else torch.randn(size, generator=rng)
-    )
+    n = max(0, FEWEST - len(given))
+    more = torch.randn(n, *about.shape, generator=rng)
+    more *= 3 * torch.rand(n, *[1] * len(about.shape), generator=rng)  # near the middle and far from it
+    if about.dtype == torch.uint8:
+        level = torch.rand(n, *[1] * len(about.shape), generator=rng)  # dark ones and light ones
+        more = (255 * level + 40 * more).clamp(0, 255).to(torch.uint8)
     return torch.cat([given, more])
 
 
