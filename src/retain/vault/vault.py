@@ -242,7 +242,7 @@ class Vault:
         """
         number, c, learner = self._load(version)
         place = self._number(c, task)
-        known = list(c.known if place is None else set(c.known) & set(c.tasks[place].classes))
+        known = sorted(c.known if place is None else set(c.known) & set(c.tasks[place].classes))
         if self.plan.target != "class":
             known = list(range(c.outputs))
 
