@@ -1,8 +1,13 @@
-"""Runs stacked into one computation are the runs one by one."""
+"""Runs stacked into one computation are the runs one by one.
+
+The laws are tested in float64, to 1e-9: what is left is the order of sums. In float32 that rounding grows where
+training is discontinuous (a unit of a ReLU that is at zero for an example; Adam, which makes a whole step of a
+gradient that is nothing but rounding), on one processor and not on another.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, NamedTuple, final
@@ -18,12 +23,14 @@ from retain.divergence import Diverged
 from retain.experiment import Experiment, Settings
 from retain.method import GradientMethod
 from retain.methods.packnet import PackNet
+from retain.methods.vcl import VCL
 from retain.run import Course, Interrupted
 from retain.stacked import CannotStack, Stack, run_together
 from retain.types import Batch, Params, Problem, Step
 
 MNIST = Settings(tasks=3, samples=320, test_samples=100, hidden=(40,), batch_size=32, curve_every=0)
 ADAM = Optim("adam", lr=0.01)
+DOUBLE = pytest.mark.usefixtures("double")
 BY_GRADIENT = [n for n, m in toy.METHODS.items() if isinstance(m, GradientMethod)]
 # Hooks that one run after the other is asked for, and why (what it says first).
 ALONE = {
@@ -40,6 +47,16 @@ ALONE = {
     "owm": {"after_step": "it does more"},
     "rwalk": {"after_step": "it looks at the batch"},
 }
+
+
+@pytest.fixture
+def double() -> Iterator[None]:
+    """Networks in float64."""
+    torch.set_default_dtype(torch.float64)
+    try:
+        yield
+    finally:
+        torch.set_default_dtype(torch.float32)
 
 
 def course(learner: Learner, out: Path | None = None) -> Course:
@@ -83,6 +100,7 @@ def test_eight_seeds_of_ewc_are_eight_runs_of_ewc() -> None:
     assert gap(one_by_one[0], together[1]) > 1e-2  # the runs do differ
 
 
+@DOUBLE
 @pytest.mark.parametrize("name", BY_GRADIENT)
 def test_every_method_that_steps_by_gradients_stacks(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     made: list[Stack] = []
@@ -93,7 +111,12 @@ def test_every_method_that_steps_by_gradients_stacks(name: str, monkeypatch: pyt
         init(self, learners)
 
     monkeypatch.setattr(Stack, "__init__", kept)
-    assert gaps(toys(toy.METHODS[name]), toys(toy.METHODS[name])) < 1e-5
+    method = toy.METHODS[name]
+    if isinstance(method, VCL) and method.coreset:
+        # Its steps on the coreset are not stacked, and of the weights of a silent unit Adam makes rounding large:
+        # 1e-16 is 1e-11 after one step, and half of the learning rate after three.
+        method = replace(method, coreset_steps=1)
+    assert gaps(toys(method), toys(method)) < 1e-9
     (stack,) = made
     expected = ALONE.get(name, {})
     assert set(stack.alone) == set(expected)
@@ -106,6 +129,7 @@ def test_the_others_say_that_they_do_not(name: str) -> None:
         run_together(toys(toy.METHODS[name]))
 
 
+@DOUBLE
 # (For Adam a network without BatchNorm: the gradient of a bias before one is rounding, which Adam makes a step of.)
 @pytest.mark.parametrize(
     ("method", "model", "optim", "clip"),
@@ -125,7 +149,7 @@ def test_the_others_say_that_they_do_not(name: str) -> None:
 def test_so_they_do_with_norms_moments_clipping_and_in_chains(
     method: Method[Any], model: str, optim: Optim, clip: float | None
 ) -> None:
-    assert gaps(toys(method, model, optim, clip), toys(method, model, optim, clip)) < 1e-5
+    assert gaps(toys(method, model, optim, clip), toys(method, model, optim, clip)) < 1e-9
 
 
 class Numbered(NamedTuple):
@@ -167,6 +191,7 @@ class Odd(GradientMethod[Numbered]):
         return params, state
 
 
+@DOUBLE
 @pytest.mark.parametrize(
     ("how", "why"),
     [
@@ -179,7 +204,7 @@ class Odd(GradientMethod[Numbered]):
 )
 def test_a_hook_that_would_mix_the_runs_is_asked_run_by_run(how: str, why: str) -> None:
     one_by_one, together = toys(Odd(how)), toys(Odd(how))
-    assert gaps(one_by_one, together) < 1e-5
+    assert gaps(one_by_one, together) < 1e-9
     fresh = toys(Odd(how))
     stack = Stack([c.learner for c in fresh])
     stack.observe([next(c.portions(False, None, None)) for c in fresh])
@@ -216,10 +241,11 @@ def test_a_network_that_draws_random_numbers_is_refused() -> None:
         run_together(toys(EWC(), "cnn"))
 
 
+@DOUBLE
 def test_a_run_that_diverges_leaves_the_others_going() -> None:
     def three() -> list[Course]:
         made = toys(EWC())
-        made[1].learner.params["1.weight"].detach().mul_(1e30)
+        made[1].learner.params["1.weight"].detach().mul_(1e250)
         return made
 
     one_by_one, together = three(), three()
@@ -229,9 +255,10 @@ def test_a_run_that_diverges_leaves_the_others_going() -> None:
     found = run_together(together)
     assert isinstance(found[1], Diverged)
     assert str(found[1]) == str(alone.value)
-    assert all(gap(one_by_one[i], together[i]) < 1e-5 for i in (0, 2))
+    assert all(gap(one_by_one[i], together[i]) < 1e-9 for i in (0, 2))
 
 
+@DOUBLE
 def test_what_was_stopped_goes_on_alone(tmp_path: Path) -> None:
     def three(out: Path | None) -> list[Course]:
         where = [None if out is None else out / str(i) for i in range(3)]
@@ -251,7 +278,7 @@ def test_what_was_stopped_goes_on_alone(tmp_path: Path) -> None:
     resumed = three(tmp_path)
     for c in resumed:
         c.run(resume=True, progress=None, stop=None)
-    assert max(gap(a, b) for a, b in zip(wanted, resumed, strict=True)) < 1e-5
+    assert max(gap(a, b) for a, b in zip(wanted, resumed, strict=True)) < 1e-9
 
 
 def test_the_seconds_of_stacked_runs_add_up_to_the_time_that_all_took() -> None:
