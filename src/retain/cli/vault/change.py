@@ -43,8 +43,8 @@ examples:
 EXPORT = """\
 usage: retain export PATH FILE [flags]
 
-Writes the served version as ONNX (FILE.onnx) or as a torch.export program (FILE.pt2), with preprocessing
-and label map, and checks that it predicts as the vault does.
+Writes the served version as ONNX (FILE.onnx) or as a torch.export program (FILE.pt2), with
+preprocessing and label map, and checks that it predicts as the vault does.
 
 examples:
   retain export shop shop.onnx
