@@ -2,32 +2,15 @@
 
 from __future__ import annotations
 
-import shutil
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.browser import visit
 from tests.unit import report_examples as examples
 
 from retain.report import write_report
-
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-ARGS = "--no-sandbox --disable-gpu --disable-background-networking --disable-component-update --no-first-run"
-
-pytestmark = pytest.mark.skipif(
-    CHROMIUM is None, reason="no chromium, chromium-browser or google-chrome found"
-)
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Any]:
-    playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
-    with playwright.sync_playwright() as p:
-        browser = p.chromium.launch(executable_path=CHROMIUM, args=ARGS.split())
-        yield browser
-        browser.close()
 
 
 @pytest.fixture(scope="module")
@@ -37,29 +20,15 @@ def report(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
-class Visit:
-    """A page that writes down everything that ought not to happen."""
+class Visit(visit.Visit):
+    """The same, once its figures are drawn; what lies in the page itself may be asked for."""
 
     def __init__(self, browser: Any, path: Path, width: int = 1440, scheme: str = "light") -> None:
-        self.page = browser.new_page(viewport={"width": width, "height": 900}, color_scheme=scheme)
-        self.complaints: list[str] = []
-        self.page.on("console", lambda m: self.complaints.append(f"{m.type}: {m.text}"))
-        self.page.on("pageerror", lambda e: self.complaints.append(f"error: {e}"))
-        self.page.on("dialog", self._dialog)
-        self.page.on("request", self._request)
-        self.page.goto(path.as_uri())
+        super().__init__(browser, path, width, scheme)
         self.page.wait_for_function("document.documentElement.dataset.drawn", timeout=30_000)
 
-    def _dialog(self, dialog: Any) -> None:
-        self.complaints.append(f"dialog: {dialog.message}")
-        dialog.dismiss()
-
-    def _request(self, request: Any) -> None:
-        if request.url.split(":")[0] not in ("file", "data", "blob"):
-            self.complaints.append(f"request: {request.url}")
-
-    def sees(self, script: str) -> Any:
-        return self.page.evaluate(script)
+    def may_ask_for(self, url: str) -> bool:
+        return url.split(":")[0] in ("file", "data", "blob")
 
 
 @pytest.mark.parametrize(

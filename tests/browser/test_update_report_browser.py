@@ -2,35 +2,19 @@
 
 from __future__ import annotations
 
-import shutil
-from collections.abc import Iterator
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.browser.visit import Visit
 from tests.vault import record_examples as examples
 
 from retain.vault.report import html
 
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-ARGS = "--no-sandbox --disable-gpu --disable-background-networking --disable-component-update --no-first-run"
 SIZES = [(1440, "light"), (1440, "dark"), (390, "light"), (390, "dark")]
 PAGES = ("refused", "served", "first", "regression", "many")
 HOSTILE = "</style><script>alert(1)</script><img src=x onerror=alert(2)> \u202e" + "x" * 10_000
-
-pytestmark = pytest.mark.skipif(
-    CHROMIUM is None, reason="no chromium, chromium-browser or google-chrome found"
-)
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Any]:
-    playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
-    with playwright.sync_playwright() as p:
-        browser = p.chromium.launch(executable_path=CHROMIUM, args=ARGS.split())
-        yield browser
-        browser.close()
 
 
 @pytest.fixture(scope="module")
@@ -48,31 +32,6 @@ def pages(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for name, (record, history) in made.items():
         (folder / f"{name}.html").write_text(html(record, history), encoding="utf-8")
     return folder
-
-
-class Visit:
-    """A page that writes down everything that ought not to happen."""
-
-    def __init__(self, browser: Any, path: Path, width: int = 1440, scheme: str = "light") -> None:
-        self.page = browser.new_page(viewport={"width": width, "height": 900}, color_scheme=scheme)
-        self.complaints: list[str] = []
-        self.page.on("console", lambda m: self.complaints.append(f"{m.type}: {m.text}"))
-        self.page.on("pageerror", lambda e: self.complaints.append(f"error: {e}"))
-        self.page.on("dialog", self._dialog)
-        self.page.on("request", self._request)
-        self.own = path.as_uri()
-        self.page.goto(self.own)
-
-    def _dialog(self, dialog: Any) -> None:
-        self.complaints.append(f"dialog: {dialog.message}")
-        dialog.dismiss()
-
-    def _request(self, request: Any) -> None:
-        if request.url != self.own:
-            self.complaints.append(f"request: {request.url}")
-
-    def sees(self, script: str) -> Any:
-        return self.page.evaluate(script)
 
 
 # Every text with the paper behind it: the least contrast, by WCAG 2.1's formula; colours as the screen has them.

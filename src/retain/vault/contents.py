@@ -99,10 +99,8 @@ def read(store: Store, version: int) -> Contents:
     Raises:
         Damaged: a file is not what its checksum says, or does not say what it has to.
     """
+    d = _words(store, version)
     try:
-        d = json.loads(store.file(version, CONTENTS))
-        if d["schema"] != 1:
-            raise VaultError(f"version {version} was written by a later retain: update it to read this vault")
         method = method_from(d["method"])  # imported before the state, whose parts are looked up by name
         snapshot = unpacked(checkpoint.loads(store.file(version, STATE), f"{STATE} of version {version}"))
         return Contents(
@@ -118,6 +116,33 @@ def read(store: Store, version: int) -> Contents:
         if isinstance(e, VaultError):
             raise
         raise Damaged(f"version {version} does not say what it has to: {e}") from e
+
+
+def columns(store: Store, version: int) -> tuple[str, ...]:
+    """The columns that hold the targets of a version; its weights are not read.
+
+    Raises:
+        Damaged: `contents.json` is not what its checksum says, or does not say it.
+    """
+    found = _words(store, version).get("columns")
+    if not (isinstance(found, list) and all(isinstance(name, str) for name in found)):
+        raise Damaged(f"version {version} does not say which columns it predicts")
+    return tuple(found)
+
+
+def _words(store: Store, version: int) -> dict[str, Any]:
+    """What `contents.json` says."""
+    try:
+        d = json.loads(store.file(version, CONTENTS))
+    except (ValueError, RecursionError) as e:
+        if isinstance(e, VaultError):
+            raise
+        raise Damaged(f"version {version} does not say what it has to: {e}") from e
+    if not isinstance(d, dict):
+        raise Damaged(f"version {version} does not say what it has to: it holds no object")
+    if d.get("schema") != 1:
+        raise VaultError(f"version {version} was written by a later retain: update it to read this vault")
+    return d
 
 
 class Bytes(NamedTuple):

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import hashlib
-
 from retain import checkpoint
-from retain.vault import data
 from retain.vault.contents import Contents, Kept
+from retain.vault.disk import sha256
 from retain.vault.errors import BadData, Damaged
 from retain.vault.guards import Guard, within_budget
 from retain.vault.plan import Plan
-from retain.vault.prepare import Prepared, targets
+from retain.vault.prepare import Prepared, read_as, targets
 from retain.vault.store import Store
 
 
@@ -36,13 +34,7 @@ def _blob(store: Store, g: Kept) -> Guard:
 def _outside(c: Contents, g: Kept, plan: Plan) -> Guard:
     """A guard set that stayed where it lies."""
     assert g.source is not None
-    raw = data.read(
-        g.source,
-        target=plan.target,
-        label=plan.columns or c.columns or None,
-        ignore=plan.ignored,
-        size=plan.size,
-    )
+    raw = read_as(g.source, plan.columns or c.columns or None, plan)
     if raw.sha256 != g.sha256:
         raise BadData(
             f"{g.source}, the guard of {g.name}, is not what it was (its content has another checksum): "
@@ -80,5 +72,5 @@ def kept(
 def packed(g: Guard) -> tuple[Kept, dict[str, bytes]]:
     """A guard as a version names it, and its blob."""
     content = checkpoint.dumps({"x": g.x, "y": g.y})
-    sha = hashlib.sha256(content).hexdigest()
+    sha = sha256(content)
     return Kept(g.name, sha, len(g.y), None), {sha: content}

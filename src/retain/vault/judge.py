@@ -63,10 +63,10 @@ class Seen:
                 self.guard.name, losses(self.served, y, target), losses(self.candidate, y, target), None, None
             )
         right = self.served.argmax(1) == y
-        among = self.candidate.clone()
-        among[:, [c for c in range(among.shape[1]) if c not in set(known)]] = -torch.inf
-        now = self.candidate.argmax(1)
-        is_new = ~torch.isin(now, torch.tensor(list(known), dtype=torch.int64))
+        is_known = torch.zeros(self.candidate.shape[1], dtype=torch.bool)
+        is_known[list(known)] = True
+        among = self.candidate.masked_fill(~is_known, -torch.inf)
+        is_new = ~is_known[self.candidate.argmax(1)]
         return Compared(
             self.guard.name, right, among.argmax(1) == y, y, (right & is_new) if is_new.any() else None
         )
@@ -89,12 +89,6 @@ def losses(out: Tensor, y: Tensor, target: str) -> Tensor:
     if target == "multilabel":
         return nnf.binary_cross_entropy_with_logits(out, y, reduction="none").mean(1)
     return 0.5 * (out - y).square().mean(1)
-
-
-def widened(out: Tensor, outputs: int) -> Tensor:
-    """The same logits with -inf for outputs that the network did not have then."""
-    more = outputs - out.shape[1]
-    return out if more == 0 else torch.cat([out, out.new_full((len(out), more), -torch.inf)], 1)
 
 
 def per_class(seen: Sequence[Seen], names: Sequence[str]) -> list[dict[str, Any]]:

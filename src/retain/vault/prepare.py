@@ -11,6 +11,7 @@ from torch import Tensor
 
 from retain.examples import Examples
 from retain.seeds import derive
+from retain.vault import data
 from retain.vault.contents import Contents
 from retain.vault.data import Labels, Preprocessing, Raw
 from retain.vault.errors import BadData
@@ -93,6 +94,20 @@ def prepare(
         labels, preprocessing, classes, tuple(c for c in classes if c not in known), tuple(notes),
         raw.source, raw.sha256, dict(sorted(counts.items())),
     )  # fmt: skip
+
+
+def read_as(source: Any, columns: tuple[str, ...] | None, plan: Plan, labelled: bool | None = True) -> Raw:
+    """Data, as a vault reads them.
+
+    Args:
+        source: a path, or arrays or a Dataset in Python.
+        columns: that hold the targets, where columns have names; None: found by their names.
+        plan: the vault's settings.
+        labelled: whether there must be targets; None: if there are any.
+    """
+    return data.read(
+        source, target=plan.target, label=columns, labelled=labelled, ignore=plan.ignored, size=plan.size
+    )
 
 
 def targets(raw: Raw, labels: Labels | None, plan: Plan) -> tuple[Labels | None, Tensor]:

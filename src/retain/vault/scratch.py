@@ -8,13 +8,12 @@ from retain.examples import Examples, Union
 from retain.methods.naive import Naive
 from retain.order import batches
 from retain.types import Task
-from retain.vault import data
 from retain.vault.contents import Contents, Maker, Progress
 from retain.vault.data import Raw
 from retain.vault.errors import BadData
 from retain.vault.judge import Seen, logits_of
 from retain.vault.plan import Plan
-from retain.vault.prepare import held_out, targets
+from retain.vault.prepare import held_out, read_as, targets
 
 
 def sources(c: Contents, latest: Raw, plan: Plan) -> list[Raw]:
@@ -26,13 +25,7 @@ def sources(c: Contents, latest: Raw, plan: Plan) -> list[Raw]:
     found = []
     for task in c.tasks[:-1]:
         try:
-            raw = data.read(
-                task.source,
-                target=plan.target,
-                label=plan.columns or c.columns or None,
-                ignore=plan.ignored,
-                size=plan.size,
-            )
+            raw = read_as(task.source, plan.columns or c.columns or None, plan)
         except (OSError, ValueError) as e:
             raise BadData(
                 f"from scratch needs the data of every update, and those of {task.name} are gone: {e}"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 
@@ -22,18 +22,11 @@ VALIDATION = 0.1  # share of an update's examples that says when to stop, where 
 EVERY = 64  # steps between two words of progress
 
 
-class Trained(NamedTuple):
-    """What came of it."""
-
-    epochs: int  # passes that the version has in it
-    stopped: bool  # before all were through
-
-
 def train(
     learner: Learner, task: Task, past: list[Task], plan: Plan, progress: Progress, stop: Callable[[], bool],
     work: Work | None = None,
-) -> Trained:  # fmt: skip
-    """Teach the learner one update.
+) -> int:  # fmt: skip
+    """Teach the learner one update; gives the passes that it has in it.
 
     Raises:
         Interrupted: `stop` said so; with `work` the next call with the same one goes on from here.
@@ -66,7 +59,7 @@ def train(
     epochs = best.back(learner, past, whole, steps) or done // per_epoch
     progress("consolidating", done, steps)
     learner.end_task()
-    return Trained(epochs, done < steps)
+    return epochs
 
 
 def _validation(task: Task, plan: Plan) -> tuple[Examples, Examples | None]:

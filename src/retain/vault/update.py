@@ -7,7 +7,6 @@ was begun.
 
 from __future__ import annotations
 
-import hashlib
 import json
 import time
 from collections.abc import Callable
@@ -25,16 +24,17 @@ from retain.memory import in_bytes
 from retain.vault import auto, calibrate, drift, guarded, scratch
 from retain.vault.contents import Contents, Learned, Maker, Progress, own_randomness, read, task_of
 from retain.vault.data import Raw
+from retain.vault.disk import sha256
 from retain.vault.errors import BadData, VaultError
 from retain.vault.gate import Verdict, judge
 from retain.vault.guards import Guard
-from retain.vault.judge import Seen, changed, logits_of, per_class, widened
+from retain.vault.judge import Seen, changed, logits_of, per_class
 from retain.vault.plan import Plan
 from retain.vault.prepare import Prepared, prepare
 from retain.vault.records import REPORT, brief, test_of
 from retain.vault.report import html
 from retain.vault.store import Store, retained
-from retain.vault.train import Trained, Work, train
+from retain.vault.train import Work, train
 
 SHOWN = 60  # events on a report's page: what is written must not grow with the history
 
@@ -90,15 +90,19 @@ class _Updating:
         self.base = None if self.parent is None else read(store, self.parent)
         self.p = self._prepared()
         self.contents = self._contents()
+        path = store.path / "work" / "training.safetensors"
+        self.work = Work(path, self._identity(), ask.seconds, time.monotonic)
 
     def run(self, stop: Callable[[], bool]) -> Update:
         """All of it, in order."""
+        # Before the training: it would be in vain if they are gone.
+        raws = scratch.sources(self.contents, self.ask.data, self.plan) if self.ask.scratch else None
         learner = self._learner()
         old = [] if self.base is None else guarded.load(self.store, self.base, self.plan)
         served = self._served(learner, old)
         found = self._drift(learner, old)
         began = time.perf_counter()
-        trained = self._train(learner, stop)
+        epochs = self._train(learner, stop)
         seconds = time.perf_counter() - began
         seen = self._seen(learner, old, served)
         verdict = self._judge(seen)
@@ -106,12 +110,14 @@ class _Updating:
         guards, blobs = guarded.kept(old, self.base, self.p, in_bytes(self.plan.guard_bytes))
         contents = replace(self.contents, temperature=temperature, guards=guards, snapshot=learner.snapshot())
         files = contents.files()
-        record = self._record(verdict, seen, trained, found, calibration)
-        record["scratch"] = self._scratch(seen)
+        record = self._record(verdict, seen, found, calibration)
+        record["scratch"] = (
+            None if raws is None else scratch.compared(self.maker, self.contents, raws, seen, self.progress)
+        )
         record["cost"] = {
             "seconds": round(time.perf_counter() - self.began, 3),
             "training_seconds": round(seconds, 3),
-            "epochs": trained.epochs,
+            "epochs": epochs,
             "examples_stored": learner.method.examples_stored(learner.state),
             "bytes": sum(map(len, files.values())),
         }
@@ -142,18 +148,9 @@ class _Updating:
         auto.check(method, self.plan)
         first = p.guard.y.shape[1] if p.labels is None else self.maker.outputs(p.preprocessing)
         return Contents(
-            (learned,),
-            p.labels,
-            p.preprocessing,
-            self.ask.data.label,
-            self._outputs(first),
-            method,
-            why,
-            1.0,
-            (),
-            (),
-            None,
-        )
+            (learned,), p.labels, p.preprocessing, self.ask.data.label, self._outputs(first), method, why, 1.0,
+            (), (), None,
+        )  # fmt: skip
 
     def _outputs(self, now: int) -> int:
         """The network's outputs, if they are enough: those of classes to come are there, and masked, from the start.
@@ -211,17 +208,11 @@ class _Updating:
 
     # ---- training and after ----
 
-    def _train(self, learner: Learner, stop: Callable[[], bool]) -> Trained:
+    def _train(self, learner: Learner, stop: Callable[[], bool]) -> int:
         nothing = self.p.train.subset(torch.zeros(0, dtype=torch.int64))
         past = [task_of(i, t, nothing) for i, t in enumerate(self.contents.tasks[:-1])]
         task = task_of(len(past), self.contents.tasks[-1], self.p.train)
-        work = Work(
-            self.store.path / "work" / "training.safetensors",
-            self._identity(),
-            self.ask.seconds,
-            time.monotonic,
-        )
-        return train(learner, task, past, self.plan, self.progress, stop, work)
+        return train(learner, task, past, self.plan, self.progress, stop, self.work)
 
     def _identity(self) -> str:
         """Of this training: another version, other data or settings are another one."""
@@ -229,15 +220,14 @@ class _Updating:
             self.parent, self.p.name, self.p.sha256, len(self.p.train), describe(self.contents.method),
             self.maker.charter.to_json(), torch.__version__,
         ]  # fmt: skip
-        return hashlib.sha256(json.dumps(said, sort_keys=True).encode()).hexdigest()
+        return sha256(json.dumps(said, sort_keys=True).encode())
 
     def _seen(self, learner: Learner, old: list[Guard], served: list[Tensor]) -> list[Seen]:
         self.progress("judging the candidate", 0, 1)
-        guards, found = [*old, self.p.guard], []
-        for i, g in enumerate(guards):
-            candidate = logits_of(learner, self.contents, g.x, i)
-            before = None if self.base is None else widened(served[i], candidate.shape[1])
-            found.append(Seen(g, i, before, candidate))
+        found = []
+        for i, g in enumerate([*old, self.p.guard]):
+            before = None if self.base is None else served[i]
+            found.append(Seen(g, i, before, logits_of(learner, self.contents, g.x, i)))
         return found
 
     def _judge(self, seen: list[Seen]) -> Verdict | None:
@@ -258,17 +248,10 @@ class _Updating:
         found = calibrate.calibrate(logits, y)
         return found.temperature, found._asdict()
 
-    def _scratch(self, seen: list[Seen]) -> dict[str, Any] | None:
-        if not self.ask.scratch:
-            return None
-        raws = scratch.sources(self.contents, self.ask.data, self.plan)
-        return scratch.compared(self.maker, self.contents, raws, seen, self.progress)
-
     def _record(
         self,
         verdict: Verdict | None,
         seen: list[Seen],
-        trained: Trained,
         found: dict[str, Any],
         calibration: Any,
     ) -> dict[str, Any]:
@@ -322,7 +305,7 @@ class _Updating:
         meta = {"parent": self.parent, "name": record["name"], "promoted": record["promoted"]}
         version = self.store.publish(files, meta, blobs, brief(record), record["promoted"])
         self.store.collect(retained(self.store, self.plan.keep))
-        Work(self.store.path / "work" / "training.safetensors", "", 0, time.monotonic).clear()
+        self.work.clear()
         return Update(version, record["promoted"], record)
 
 

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from retain.method import Method
-from retain.vault import auto, data, forget, guarded, update
+from retain.vault import auto, contents, forget, guarded, update
 from retain.vault.contents import Contents, Maker, Progress, empty, own_randomness, read, task_of
 from retain.vault.data import Raw
 from retain.vault.errors import BadData, VaultError
@@ -22,7 +22,7 @@ from retain.vault.guards import Guard
 from retain.vault.judge import Seen, logits_of
 from retain.vault.models import parse_model
 from retain.vault.plan import Charter, Plan
-from retain.vault.prepare import prepare, targets
+from retain.vault.prepare import prepare, read_as, targets
 from retain.vault.records import REPORT, event
 from retain.vault.serving import Serving, network_of
 from retain.vault.store import Store
@@ -102,13 +102,10 @@ class Vault:
         """Data, as this vault reads them."""
         if isinstance(source, Raw):
             return source
-        plan = self.plan
-        columns = plan.columns
-        if columns is None and self.served is not None:  # a feature called y is no label later on, either
-            columns = self._load(None)[1].columns or None
-        raw = data.read(
-            source, target=plan.target, label=columns, labelled=labelled, ignore=plan.ignored, size=plan.size
-        )
+        columns, served = self.plan.columns, self.served
+        if columns is None and served is not None:  # a feature called y is no label later on, either
+            columns = contents.columns(self.store, served) or None
+        raw = read_as(source, columns, self.plan, labelled)
         # Where they lie must be found again from any folder: by a guard that stays, and from scratch.
         return replace(raw, source=str(Path(source).resolve())) if isinstance(source, str | Path) else raw
 
@@ -242,15 +239,15 @@ class Vault:
         """
         number, c, learner = self._load(version)
         place = self._number(c, task)
-        known = sorted(c.known if place is None else set(c.known) & set(c.tasks[place].classes))
-        if self.plan.target != "class":
+        if self.plan.target == "class":
+            known = sorted(c.known if place is None else set(c.known) & set(c.tasks[place].classes))
+            names = _class_names(c, known)
+        else:
             known = list(range(c.outputs))
+            names = list(c.columns or (f"y{k}" for k in known))
 
         def reference(x: Tensor) -> Tensor:
-            logits = logits_of(learner, c, x, place)[:, known]
-            if self.plan.target == "class":
-                return (logits / c.temperature).softmax(1)
-            return logits.sigmoid() if self.plan.target == "multilabel" else logits
+            return _told(logits_of(learner, c, x, place)[:, known], c, self.plan)
 
         with own_randomness(self.plan.threads):
             guards = [g.x for g in guarded.load(self.store, c, self.plan)]
@@ -258,15 +255,9 @@ class Vault:
             like = empty(c.preprocessing, None).x
             at = None if place is None else task_of(place, c.tasks[place], empty(c.preprocessing, None))
             serving = Serving(network_of(learner, like, at), known, c.temperature, self.plan.target)
-            about = About(tuple(self._names(c, known)), c.preprocessing.to_json(), number)
+            about = About(tuple(names), c.preprocessing.to_json(), number)
             write = to_onnx if kind == "onnx" else to_torch
             return write(serving, about, reference, Path(path), examples)
-
-    def _names(self, c: Contents, known: list[int]) -> list[Any]:
-        """What these outputs are called."""
-        if c.labels is None:
-            return list(c.columns or (f"y{k}" for k in known))
-        return [int(c.labels.names[k]) if c.labels.integers else c.labels.names[k] for k in known]
 
     def verify(self) -> list[Problem]:
         """Everything that is wrong with the files of the vault; an empty list: nothing."""
@@ -343,18 +334,28 @@ def open_vault(path: str | Path, model: nn.Module | None = None) -> Vault:
 
 def _predictions(logits: Tensor, c: Contents, plan: Plan, where: list[str]) -> Predictions:
     if plan.target == "class":
-        assert c.labels is not None
         known = list(c.known)
-        p = (logits[:, known] / c.temperature).softmax(1)
-        names: list[Any] = [c.labels.names[k] for k in known]
-        if c.labels.integers:
-            names = [int(n) for n in names]
+        p, names = _told(logits[:, known], c, plan), _class_names(c, known)
         return Predictions([names[i] for i in p.argmax(1).tolist()], p, names, where)
-    columns: Sequence[Any] = plan.columns or [f"y{k}" for k in range(logits.shape[1])]
-    if plan.target == "multilabel":
-        p = logits.sigmoid()
-        return Predictions([[int(v) for v in row] for row in (p > 0.5).tolist()], p, list(columns), where)
-    return Predictions(logits.tolist(), logits, list(columns), where)
+    p = _told(logits, c, plan)
+    columns: list[Any] = list(plan.columns or (f"y{k}" for k in range(logits.shape[1])))
+    labels = (
+        [[int(v) for v in row] for row in (p > 0.5).tolist()] if plan.target == "multilabel" else p.tolist()
+    )
+    return Predictions(labels, p, columns, where)
+
+
+def _told(logits: Tensor, c: Contents, plan: Plan) -> Tensor:
+    """What people are told of logits [N, K]: calibrated probabilities, each label's own, or the numbers."""
+    if plan.target == "class":
+        return (logits / c.temperature).softmax(1)
+    return logits.sigmoid() if plan.target == "multilabel" else logits
+
+
+def _class_names(c: Contents, known: Sequence[int]) -> list[Any]:
+    """What these outputs are called, as they were given: strings or whole numbers."""
+    assert c.labels is not None
+    return [int(c.labels.names[k]) if c.labels.integers else c.labels.names[k] for k in known]
 
 
 def _known_targets(raw: Raw, c: Contents, plan: Plan) -> Tensor:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import logging
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -51,7 +50,6 @@ def told(command: str, args: list[str], words: tuple[str, ...], groups: list[Gro
 
 def opened(path: str) -> Vault:
     """The vault of a command line."""
-    logging.getLogger("retain").setLevel(logging.WARNING)
     return open_vault(Path(path))
 
 
