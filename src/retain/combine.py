@@ -108,6 +108,11 @@ class Chain(GradientMethod[tuple[Any, ...]]):
         return all(m.divides and type(m).rows is GradientMethod.rows for m in self.methods)
 
     @property
+    def adds_loss(self) -> bool:
+        """Whether any of them does."""
+        return any(m.adds_loss for m in self.methods)
+
+    @property
     def follows_steps(self) -> bool:
         """Whether any of them does."""
         return any(m.follows_steps for m in self.methods)

@@ -24,6 +24,7 @@ from torch import Tensor, nn
 from retain import tree
 from retain.divergence import Diverged, Watch
 from retain.examples import Examples, Union
+from retain.losses import check_targets, check_values, checked_weights
 from retain.method import SLOWER, GradientMethod, Method
 from retain.methods import can_learn, free_of_boundaries, usable_in
 from retain.optim import Optim, Schedule, check_word, schedule_factor
@@ -51,7 +52,8 @@ class Learner:
         reset_optimizer: begin each task with a fresh optimiser.
         fast: bf16, torch.compile, channels-last: how training steps are computed.
         loss: `cross-entropy` for one class of several, `binary` for several at once, `squared` for numbers.
-        class_weights: [C], how much an example of each class counts in the mean; None: all alike.
+        class_weights: [C] floats >= 0, how much an example of each class counts in the mean, as in
+            torch's CrossEntropyLoss(weight=...); None: all alike.
 
     Raises:
         ValueError: a setting outside its range, or a model without parameters to train.
@@ -84,7 +86,7 @@ class Learner:
         self.stepper = Stepper(own, names, optim or Optim(), method.optimizers(), clip)
         self.params: Params = self.stepper.live
         self.state: Any = None
-        self.in_play = InPlay(scenario or "domain", classes or "all")
+        self.in_play = InPlay(scenario or "domain", classes or "all", loss == "cross-entropy")
         self.watch = Watch()
         self.room: Path | None = None  # a folder for what a method keeps on disk; set before the first data
         self.tasks = 0  # begun so far
@@ -97,8 +99,13 @@ class Learner:
         """Take over what the stream says of its scenario, where the learner was not told.
 
         Raises:
-            ValueError: the learner was told another scenario.
+            ValueError: the learner was told another scenario, or its loss has no accuracy to measure.
         """
+        if self.objective != "cross-entropy":
+            raise ValueError(
+                f"a run measures accuracies of classes, which loss {self.objective} has not: use begin_task, observe "
+                "and end_task, and measure what predict gives"
+            )
         if self.scenario not in (None, stream.scenario):
             raise ValueError(f"the learner's scenario is {self.scenario}, the stream's {stream.scenario}")
         if not stream.boundaries and self.method.needs.boundaries:
@@ -120,8 +127,12 @@ class Learner:
         if self._problem is not None:
             return self._problem
         usable_in(self.method, self.in_play.scenario)
+        spec = self._spec(examples)
+        check_targets(self.objective, examples.labels(torch.zeros(1, dtype=torch.int64)), spec.classes)
+        if self.class_weights is not None:
+            self.class_weights = checked_weights(self.class_weights, self.params[spec.names[0]], spec.classes)
         self._problem = self.binding.problem(
-            self._spec(examples), self.in_play, self.world, self.objective, self.class_weights
+            spec, self.in_play, self.world, self.objective, self.class_weights
         )
         if self.world.size > 1:
             divides = isinstance(self.method, GradientMethod) and self.method.divides
@@ -139,6 +150,7 @@ class Learner:
             Diverged: the method's penalty is too stiff for steps of plain SGD.
         """
         problem = self.start(task.train)
+        check_values(self.objective, task.train.labels())
         task = self._enter(task, steps)
         self.tasks += 1
         if self.reset_optimizer or self.method.data == "all so far":
@@ -374,6 +386,7 @@ class Learner:
     def _plain(self, x: Tensor, y: Tensor, tasks: Tensor | None = None) -> Batch:
         device, index = self._bound.spec.device, HIDDEN if self._task is None else self._task.index
         x, y = x.to(device), y.to(device)
+        check_targets(self.objective, y, self._bound.spec.classes)
         if self.steps_done == 0:
             self.world.check_same("the batches", (x, y), "each process has to get the whole batch, unshared")
         if tasks is None or index == HIDDEN:

@@ -180,6 +180,11 @@ class GradientMethod(Method[S]):
         cls = type(self)
         return cls.view is GradientMethod.view and cls.loss is GradientMethod.loss
 
+    @property
+    def adds_loss(self) -> bool:
+        """Whether `loss` is overridden: what it makes of the batch's loss is the method's own."""
+        return type(self).loss is not GradientMethod.loss
+
     def rows(self, batch: Batch, rows: slice) -> Batch:
         """These rows of a batch, and what `batch.extra` says of them, for a method that `divides`."""
         weight = None if batch.weight is None else batch.weight[rows]

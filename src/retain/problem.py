@@ -232,13 +232,13 @@ class InPlay:
     """Which classes are in play for an example, as the scenario has it.
 
     `task`: those of its task, which is known. `class` with classes `seen`: those of the tasks so far
-    (before the first, all). Otherwise all, which is said by None.
+    (before the first, all). Otherwise all, which is said by None; always where outputs are no classes.
     """
 
-    def __init__(self, scenario: Scenario, classes: Classes):
+    def __init__(self, scenario: Scenario, classes: Classes, exclusive: bool = True):
         check_word("scenario", scenario, Scenario)
         check_word("classes", classes, Classes)
-        self.scenario, self.classes = scenario, classes
+        self.scenario, self.classes, self.exclusive = scenario, classes, exclusive
         self.outputs, self.device = 0, torch.device("cpu")
         self.seen: set[int] = set()
         self.of_task: dict[int, tuple[int, ...]] = {}
@@ -259,7 +259,7 @@ class InPlay:
         Raises:
             ValueError: the model has no output for one of them.
         """
-        if self.scenario != "class" or self.classes != "seen":
+        if self.scenario != "class" or self.classes != "seen" or not self.exclusive:
             return
         new = set(labels.unique().tolist()) - self.seen
         if new:
@@ -302,6 +302,8 @@ class InPlay:
 
     def __call__(self, task: Tensor) -> Tensor | None:
         """bool [N, C] for tasks [N], or None: all."""
+        if not self.exclusive:
+            return None
         if self.scenario == "task":
             assert self._mask is not None
             return self._mask[task]

@@ -119,28 +119,39 @@ class Problem(NamedTuple):
 
     def batch_loss(self, batch: Batch, logits: Tensor) -> Tensor:
         """The same of a batch whose logits [N, C] are known."""
+        allowed = self.allowed(batch.task)
         if self.objective == "cross-entropy" and self.class_weights is None:
-            return batch_loss(batch, logits, self.allowed(batch.task))
-        each = self._each(batch, logits)
-        if self.class_weights is None:
+            return batch_loss(batch, logits, allowed)
+        each, counts = self.each(logits, batch.y, allowed), self.counts(batch.y)
+        if counts is None:
             return weighted(batch, each)
-        w = (
-            self.class_weights[batch.y]
-            if batch.weight is None
-            else batch.weight * self.class_weights[batch.y]
-        )
+        w = counts if batch.weight is None else batch.weight * counts
         return (w @ each) / w.sum()
 
     def losses(self, params: Params, batch: Batch, train: bool = True) -> Tensor:
         """The same, example by example and unweighted: [N]."""
-        return self._each(batch, self.logits(params, batch.x, batch.task, train))
+        logits = self.logits(params, batch.x, batch.task, train)
+        return self.each(logits, batch.y, self.allowed(batch.task))
 
-    def _each(self, batch: Batch, logits: Tensor) -> Tensor:
+    def each(self, logits: Tensor, y: Tensor, allowed: Tensor | None) -> Tensor:
+        """The loss [N] of each example from its logits [N, C]; y are labels [N], or targets [N, C]."""
         if self.objective == "binary":
-            return nnf.binary_cross_entropy_with_logits(logits, batch.y, reduction="none").mean(1)
+            return nnf.binary_cross_entropy_with_logits(logits, y.to(logits.dtype), reduction="none").mean(1)
         if self.objective == "squared":
-            return 0.5 * (logits - batch.y).square().mean(1)
-        return cross_entropy(logits, batch.y, self.allowed(batch.task))
+            return 0.5 * (logits - y.to(logits.dtype)).square().mean(1)
+        return cross_entropy(logits, y, allowed)
+
+    def answers(self, logits: Tensor, allowed: Tensor | None) -> Tensor:
+        """What the outputs say in the form of targets [N, C]: probabilities, or the numbers themselves."""
+        if self.objective == "binary":
+            return logits.sigmoid()
+        return logits if self.objective == "squared" else probabilities(logits, allowed)
+
+    def counts(self, y: Tensor) -> Tensor | None:
+        """How much each example counts in a mean, by its class y [N] or its targets [N, C]: [N]; None: all alike."""
+        if self.class_weights is None:
+            return None
+        return self.class_weights[y] if y.dim() == 1 else y @ self.class_weights.to(y)
 
 
 def weighted(batch: Batch, each: Tensor) -> Tensor:

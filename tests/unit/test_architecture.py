@@ -14,7 +14,8 @@ SRC = Path(__file__).parents[2] / "src" / "retain"
 # goes to a lower floor or stays in its room; on an open floor it may also go next door. No cycles.
 FLOORS = {
     0: "types tree examples files seeds parallel",
-    1: "metrics statistics result projection inputs parts curvature memory closed_form models streams optim checkpoint",
+    1: "losses metrics statistics result projection inputs parts curvature memory closed_form models streams optim"
+    " checkpoint",
     2: "method report problem",
     3: "methods stepper divergence order",  # the last three are parts of the learner and the loop
     4: "learner combine",

@@ -8,24 +8,23 @@ F_i = mean over examples x of E_c[(d log p(c | x) / d p_i)^2]. The expectation o
 - `true`: the data's label: the empirical Fisher, another matrix (Kunstner et al. 2019).
 - `argmax`: the model's own choice: biased, smaller the surer the model is (the code of Hsu et al. 2018).
 
-(Martens 2020, arXiv:1412.1193, sections 5 and 11.) None depends on the batch size.
+Of the other losses the same, with their targets in the place of labels (`retain.losses`). With class weights
+every example counts as much as its class, in the sum and in what it is divided by. None depends on the
+batch size. (Martens 2020, arXiv:1412.1193, sections 5 and 11.)
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from typing import Literal
 
 import torch
-import torch.nn.functional as nnf
 from torch import Generator, Tensor
 from torch.func import grad, vmap
 
 from retain.curvature.layers import CHECKED, at_home, covered, deltas, full_name, per_example, shares_weights
 from retain.examples import Examples, Union
-from retain.types import Batch, Params, Problem, probabilities
-
-Labels = Literal["exact", "sampled", "true", "argmax"]
+from retain.losses import Labels, directions
+from retain.types import Batch, Params, Problem
 
 
 def fisher(
@@ -65,7 +64,14 @@ def fisher(
         _add_squares(problem, params, x, y, tasks, labels, rng, layers, total)
     if shared:
         total = dict(zip(total, problem.world.total(list(total.values())), strict=True))
-    return {k: t.div_(len(chosen)) for k, t in total.items()}
+    size = total_of(problem, examples.labels(chosen))
+    return {k: t.div_(size) for k, t in total.items()}
+
+
+def total_of(problem: Problem, y: Tensor) -> float:
+    """What the mean over examples with labels or targets y is divided by: their number, as classes count."""
+    counts = problem.counts(y.to(problem.spec.device))
+    return len(y) if counts is None else float(counts.sum())
 
 
 def some(examples: Examples | Union, n: int | None, rng: Generator) -> Tensor:
@@ -93,7 +99,7 @@ def batch_fisher(problem: Problem, params: Params, batch: Batch, layers: tuple[s
     """
     total = {k: torch.zeros_like(params[k]) for k in problem.spec.names}
     _add_squares(problem, params, batch.x, batch.y, batch.task, "true", None, layers, total)
-    return {k: t.div_(len(batch.y)) for k, t in total.items()}
+    return {k: t.div_(total_of(problem, batch.y)) for k, t in total.items()}
 
 
 def covered_by(
@@ -105,28 +111,6 @@ def covered_by(
     return covered(problem, params, x, torch.full((len(x),), task, device=x.device))
 
 
-def directions(
-    p: Tensor, y: Tensor, labels: Labels, rng: Generator | None
-) -> Iterator[tuple[Tensor, Tensor]]:
-    """Pairs (v [N, C], weight [N]): d log p(c | x) / d logits = v, and how much its square counts."""
-    C = p.shape[1]
-    if y.dim() == 2:  # targets, not labels
-        yield y - p, torch.ones_like(p[:, 0])
-        return
-    if labels == "exact":
-        for c in range(C):
-            yield nnf.one_hot(torch.full_like(y, c), C) - p, p[:, c]
-        return
-    if labels == "sampled":
-        # inverse of the cumulative distribution: the draw is made on the CPU, the same on every device
-        u = torch.rand(len(p), 1, generator=rng, dtype=torch.float64).to(p.device)
-        cdf = p.double().cumsum(1)
-        y = (u * cdf[:, -1:] >= cdf).sum(1).clamp_(max=C - 1)
-    if labels == "argmax":
-        y = p.argmax(1)
-    yield nnf.one_hot(y, C) - p, torch.ones_like(p[:, 0])
-
-
 def _add_squares(
     problem: Problem, params: Params, x: Tensor, y: Tensor, tasks: Tensor, labels: Labels,
     rng: Generator | None, layers: tuple[str, ...], total: Params,
@@ -136,9 +120,10 @@ def _add_squares(
     rest = [k for k in problem.spec.names if k not in home]
     logits, traced = problem.trace(params, x, tasks)
     traced = {k: traced[k] for k in layers}
-    p = probabilities(logits.detach(), problem.allowed(tasks))
+    counts = problem.counts(y)
     square = {k: torch.zeros_like(t.output) for k, t in traced.items() if not shares_weights(t)}
-    for v, weight in directions(p, y, labels, rng):
+    for v, weight in directions(problem, logits.detach(), y, tasks, labels, rng):
+        weight = weight if counts is None else weight * counts.to(weight)
         for name, delta in deltas(logits, traced, v.to(logits), keep=True).items():
             if name in square:
                 # W's gradient is delta x', so its square is delta^2 (x^2)': x waits for the last c

@@ -19,11 +19,12 @@ import torch
 import torch.nn.functional as nnf
 from torch import Generator, Tensor, nn
 
-from retain.curvature.diagonal import Labels, covered_by, directions, fisher, portions, some
+from retain.curvature.diagonal import covered_by, fisher, portions, some, total_of
 from retain.curvature.layers import deltas, full_name
 from retain.curvature.quadratic import Quadratic
 from retain.examples import Examples, Union
-from retain.types import Layer, Params, Problem, probabilities
+from retain.losses import Labels, directions
+from retain.types import Layer, Params, Problem
 
 
 class Factors(NamedTuple):
@@ -62,7 +63,7 @@ def kfac(
     for x, y, tasks in portions(problem, examples, task, chosen.split(batch_size)):
         _add_products(problem, params, x, y, tasks, labels, rng, layers, found)
     for t in (*found.A.values(), *found.G.values()):
-        t.div_(len(chosen))
+        t.div_(total_of(problem, examples.labels(chosen)))
     at_home = {k for layer in layers for k in _names(layer, names)}
     if len(at_home) == len(names):
         return found
@@ -86,11 +87,13 @@ def _add_products(
         return
     logits, traced = problem.trace(params, x, tasks)
     traced = {k: traced[k] for k in layers}
+    counts = problem.counts(y)
     for k, layer in traced.items():
-        a = _inputs(layer, len(_names(k, problem.spec.names)) == 2).flatten(0, 1)
-        A[k] = a.T @ a + A.get(k, 0)
-    p = probabilities(logits.detach(), problem.allowed(tasks))
-    for v, weight in directions(p, y, labels, rng):
+        a = _inputs(layer, len(_names(k, problem.spec.names)) == 2)
+        counted = a if counts is None else a * counts.to(a)[:, None, None]
+        A[k] = counted.flatten(0, 1).T @ a.flatten(0, 1) + A.get(k, 0)
+    for v, weight in directions(problem, logits.detach(), y, tasks, labels, rng):
+        weight = weight if counts is None else weight * counts.to(weight)
         for k, delta in deltas(logits, traced, v.to(logits), keep=True).items():
             g = delta.flatten(2).mT if traced[k].kind == "conv2d" else _positions(delta)
             weighted = g * (weight / g.shape[1])[:, None, None]
@@ -257,7 +260,11 @@ class Precision(NamedTuple):
 
 def _inverse(factors: Params) -> Params:
     """Of positive definite matrices, by way of float64."""
-    return {k: torch.cholesky_inverse(torch.linalg.cholesky(t.double())).to(t) for k, t in factors.items()}
+    # contiguous, as they come back from a checkpoint: in another layout a product is rounded otherwise
+    return {
+        k: torch.cholesky_inverse(torch.linalg.cholesky(t.double())).to(t).contiguous()
+        for k, t in factors.items()
+    }
 
 
 def nearest_pair(A: Tensor, G: Tensor) -> tuple[Tensor, Tensor]:

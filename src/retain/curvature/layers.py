@@ -15,7 +15,8 @@ from torch import Tensor, nn
 from torch.nn.grad import conv2d_weight
 
 from retain import tree
-from retain.types import Batch, Layer, Params, Problem, probabilities
+from retain.losses import residual
+from retain.types import Batch, Layer, Params, Problem
 
 CHECKED = 64  # examples on which it is checked that a layer's gradients are what they are taken for
 
@@ -132,7 +133,8 @@ def group_gradients(
     world, n = problem.world, len(batch.y)
     weight = params[problem.spec.names[0]].new_empty(n)
     for g in groups:
-        weight[g] = 1 / (g.stop - g.start)
+        counts = problem.counts(batch.y[g])
+        weight[g] = 1 / (g.stop - g.start) if counts is None else (counts / counts.sum()).to(weight)
     if world.size == 1 or n < world.size:
         return _sums(problem, params, batch._replace(weight=weight), groups, layers)
     own = world.rows(n)
@@ -150,10 +152,9 @@ def _sums(
     if len(at_home(layers, names)) < len(names):
         return torch.stack([_one_group(problem, params, batch, g) for g in groups])
     logits, traced = problem.trace(params, batch.x, batch.task)
-    p = probabilities(logits.detach(), problem.allowed(batch.task))
-    target = nnf.one_hot(batch.y, p.shape[1]) if batch.y.dim() == 1 else batch.y
     assert batch.weight is not None
-    delta = deltas(logits, {k: traced[k] for k in layers}, (p - target) * batch.weight[:, None])
+    r = residual(problem, logits.detach(), batch.y, batch.task)
+    delta = deltas(logits, {k: traced[k] for k in layers}, r * batch.weight[:, None])
     G = logits.new_empty(len(groups), sum(params[n].numel() for n in names))
     for row, g in zip(G, groups, strict=True):
         if g.start == g.stop:
@@ -166,12 +167,12 @@ def _sums(
 
 
 def _one_group(problem: Problem, params: Params, batch: Batch, group: slice) -> Tensor:
-    names = problem.spec.names
+    names, weight = problem.spec.names, batch.weight
+    assert weight is not None
     if group.start == group.stop:
         return torch.zeros_like(tree.flatten(params, names))
     leaves = {k: p.detach().requires_grad_(k in names) for k, p in params.items()}
-    assert batch.weight is not None
-    part = Batch(batch.x[group], batch.y[group], batch.task[group], batch.weight[group])
+    part = Batch(batch.x[group], batch.y[group], batch.task[group])
     with torch.enable_grad():
-        loss = problem.loss(leaves, part, train=False)
+        loss = weight[group] @ problem.losses(leaves, part, train=False)
     return tree.flatten(tree.gradients(loss, {n: leaves[n] for n in names}), names)

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import torch
-import torch.nn.functional as nnf
 from torch import Tensor
 
 from retain.curvature.layers import at_home, deltas, full_name, group_gradients, per_example, shares_weights
-from retain.types import Batch, Params, Problem, probabilities
+from retain.losses import residual
+from retain.types import Batch, Params, Problem
 
 
 def gradient_products(problem: Problem, params: Params, batch: Batch, layers: Sequence[str]) -> Tensor:
@@ -24,10 +24,9 @@ def gradient_products(problem: Problem, params: Params, batch: Batch, layers: Se
         G = group_gradients(problem, params, batch, [slice(i, i + 1) for i in range(len(batch.y))], layers)
         return G @ G.T
     logits, traced = problem.trace(params, batch.x, batch.task)
-    p = probabilities(logits.detach(), problem.allowed(batch.task))
-    target = nnf.one_hot(batch.y, p.shape[1]) if batch.y.dim() == 1 else batch.y
-    K = torch.zeros(len(p), len(p), dtype=p.dtype, device=p.device)
-    for name, delta in deltas(logits, {k: traced[k] for k in layers}, p - target).items():
+    r = residual(problem, logits.detach(), batch.y, batch.task)
+    K = torch.zeros(len(r), len(r), dtype=r.dtype, device=r.device)
+    for name, delta in deltas(logits, {k: traced[k] for k in layers}, r).items():
         layer = traced[name]
         has_weight, has_bias = (full_name(name, i) in home for i in (0, 1))
         if shares_weights(layer):

@@ -2,6 +2,7 @@
 
 Balanced over pairs of task and class, not over classes alone: in a domain-incremental stream every
 task has the same classes, and a memory that is full of the first task's would have no room left.
+Targets that name no class, of several labels or numbers, are all of one class.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ from typing import NamedTuple
 import torch
 from torch import Generator, Tensor
 
+from retain.losses import classes_of
 from retain.memory.mapped import Mapped
 from retain.memory.slots import Slots
 from retain.types import Batch
@@ -50,7 +52,7 @@ class Balanced(NamedTuple):
         filled, before = self.slots.filled, sum(self.seen.values())
         slots: list[int] = []
         rows: list[int] = []
-        for r, y in enumerate(batch.y.tolist()):
+        for r, y in enumerate(classes_of(batch.y).tolist()):
             g = (group << 32) + y
             self.seen[str(g)] = self.seen.get(str(g), 0) + 1
             place = _place(members, g, filled, capacity, self.seen[str(g)], u[r])

@@ -9,6 +9,7 @@ import torch.nn.functional as nnf
 from torch import Generator, Tensor
 
 from retain.examples import Examples, Union
+from retain.losses import classes_of
 from retain.memory.slots import Slots
 from retain.types import Batch, Params, Problem, Task
 
@@ -56,8 +57,8 @@ def herded(
 
 
 def drawn(task: Task, k: int, rng: Generator, device: torch.device) -> tuple[Batch, ...]:
-    """k examples, drawn at random, of each class of the task; classes ascend."""
-    labels = task.train.labels()
+    """k examples, drawn at random, of each class of the task; classes ascend. Without classes: of all."""
+    labels = classes_of(task.train.labels())
     order = torch.randperm(len(labels), generator=rng).to(labels.device)
     return tuple(task.batch(order[labels[order] == c][:k], device) for c in labels.unique().tolist())
 

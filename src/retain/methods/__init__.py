@@ -61,7 +61,7 @@ def can_learn(method: Method[Any], loss: Loss, class_weights: Tensor | None) -> 
         return
     if loss != "cross-entropy":
         raise ValueError(f"class_weights are for classes, the loss is {loss}: leave them out")
-    if not isinstance(method, GradientMethod) or type(method).loss is not GradientMethod.loss:
+    if not isinstance(method, GradientMethod) or method.adds_loss:
         raise ValueError(f"{name} has a loss of its own, which knows no class weights: leave them out")
 
 

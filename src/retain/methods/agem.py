@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar, NamedTuple, final
+from typing import ClassVar, NamedTuple, final, get_args
 
 import torch
 from torch import Generator, Tensor
@@ -12,7 +12,7 @@ from retain import tree
 from retain.curvature import group_gradients
 from retain.memory import joined
 from retain.method import GradientMethod, Traits, Update, check_numbers
-from retain.types import Batch, Params, Problem, Task
+from retain.types import Batch, Loss, Params, Problem, Task
 
 
 class State(NamedTuple):
@@ -30,7 +30,7 @@ class AGEM(GradientMethod[State]):
     memories together: GEM with one constraint instead of one for each past task.
     """
 
-    traits: ClassVar[Traits] = Traits(
+    traits: ClassVar[Traits] = Traits(losses=get_args(Loss),
         stores="examples", growth="with tasks", cost="one step and one gradient of a batch of memories",
         fails_in=("class",), steps=2)  # fmt: skip
     paper: ClassVar[str] = "Chaudhry et al. 2019, arXiv:1812.00420"

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar, final
+from typing import ClassVar, final, get_args
 
 from torch import Generator, Tensor
 
 from retain.memory import Dark, mixed
 from retain.method import GradientMethod, Traits, check_numbers
-from retain.types import Batch, Params, Problem
+from retain.types import Batch, Loss, Params, Problem
 
 
 @final
@@ -23,7 +23,11 @@ class DERpp(GradientMethod[Dark | None]):
     """
 
     traits: ClassVar[Traits] = Traits(
-        stores="examples", cost="one step on three times the examples", boundaries=False, steps=3
+        losses=get_args(Loss),
+        stores="examples",
+        cost="one step on three times the examples",
+        boundaries=False,
+        steps=3,
     )
     paper: ClassVar[str] = "Buzzega et al. 2020, arXiv:2004.07211 (DER++)"
 

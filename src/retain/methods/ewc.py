@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import ClassVar, Literal, NamedTuple, final
+from dataclasses import dataclass, replace
+from typing import ClassVar, Literal, NamedTuple, final, get_args
 
 from torch import Generator
 
 from retain import tree
 from retain.curvature import Labels, Quadratic, fisher
+from retain.losses import with_fisher
 from retain.method import GradientMethod, Traits, Update, check_choices, check_numbers
-from retain.types import Batch, Params, Problem, Step, Task
+from retain.types import Batch, Loss, Params, Problem, Step, Task
 
 
 class State(NamedTuple):
@@ -36,7 +37,9 @@ class EWC(GradientMethod[State]):
     for 2 or 3 tasks, and for 10 tasks lam 43 with `proximal`, at lr 0.46.
     """
 
-    traits: ClassVar[Traits] = Traits(stores="statistics", cost="one step and a pull", fails_in=("class",))
+    traits: ClassVar[Traits] = Traits(
+        losses=get_args(Loss), stores="statistics", cost="one step and a pull", fails_in=("class",)
+    )
     paper: ClassVar[str] = (
         "Kirkpatrick et al. 2017, arXiv:1612.00796; online: Schwarz et al. 2018, arXiv:1805.06370"
     )
@@ -57,6 +60,11 @@ class EWC(GradientMethod[State]):
         check_numbers(self, rules)
         if self.gamma != 1 and not self.online:
             raise ValueError("EWC.gamma decays the online Fisher: it needs online=True (--online)")
+
+    @property
+    def needs(self) -> Traits:
+        """Some labels leave some losses without a Fisher."""
+        return replace(self.traits, losses=with_fisher(self.labels))
 
     def init(self, problem: Problem, params: Params, rng: Generator) -> tuple[Params, State]:
         """Nothing to guard yet."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import Any, ClassVar, Literal, NamedTuple, final
+from typing import Any, ClassVar, Literal, NamedTuple, final, get_args
 
 import torch
 from torch import Generator, Tensor
@@ -15,7 +15,7 @@ from retain.curvature import covered, group_gradients
 from retain.memory import Ring, joined
 from retain.method import GradientMethod, Traits, Update, check_choices, check_numbers
 from retain.projection import project
-from retain.types import Batch, Params, Problem, Task
+from retain.types import Batch, Loss, Params, Problem, Task
 
 
 class State(NamedTuple):
@@ -41,6 +41,7 @@ class GEM(GradientMethod[State]):
     """
 
     traits: ClassVar[Traits] = Traits(
+        losses=get_args(Loss),
         stores="examples",
         growth="with tasks",
         cost="one step and one gradient of each task's memory",

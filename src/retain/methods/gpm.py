@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, ClassVar, NamedTuple, final
+from typing import Any, ClassVar, NamedTuple, final, get_args
 
 import torch
 from torch import Generator, Tensor
@@ -11,7 +11,7 @@ from torch import Generator, Tensor
 from retain.curvature.layers import full_name
 from retain.inputs import Map, patches, plain, replace_steps, through
 from retain.method import GradientMethod, Traits, Update, check_numbers
-from retain.types import Batch, Params, Problem, Step, Task
+from retain.types import Batch, Loss, Params, Problem, Step, Task
 
 
 class State(NamedTuple):
@@ -35,7 +35,7 @@ class GPM(GradientMethod[State]):
     """
 
     traits: ClassVar[Traits] = Traits(
-        stores="statistics", growth="with tasks", cost="one step and a projection"
+        losses=get_args(Loss), stores="statistics", growth="with tasks", cost="one step and a projection"
     )
     paper: ClassVar[str] = "Saha et al. 2021, arXiv:2103.09762"
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar, NamedTuple, final
+from typing import ClassVar, NamedTuple, final, get_args
 
 import torch
 from torch import Generator, Tensor
@@ -12,7 +12,7 @@ from retain.curvature import covered
 from retain.curvature.products import gradient_products
 from retain.memory import Slots, beside
 from retain.method import GradientMethod, Traits, check_numbers
-from retain.types import Batch, Params, Problem
+from retain.types import Batch, Loss, Params, Problem
 
 
 class State(NamedTuple):
@@ -35,6 +35,7 @@ class GSS(GradientMethod[State]):
     """
 
     traits: ClassVar[Traits] = Traits(
+        losses=get_args(Loss),
         stores="examples",
         cost="one step on twice the examples, and one backward pass for scores",
         boundaries=False,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, ClassVar, NamedTuple, final
+from typing import Any, ClassVar, NamedTuple, final, get_args
 
 import torch
 from torch import Generator, Tensor
@@ -13,7 +13,7 @@ from retain.method import GradientMethod, Traits, Update, check_numbers
 from retain.optim import Optim
 from retain.parts import Units, by_task, hold, of_each_task, one_task, without
 from retain.parts.attention import LIMIT, PREFIX, Annealing, embeddings, fresh, made_up_for, soft, taken
-from retain.types import Batch, Params, Problem, Step, Task
+from retain.types import Batch, Loss, Params, Problem, Step, Task
 
 
 class State(NamedTuple):
@@ -37,7 +37,7 @@ class HAT(GradientMethod[State]):
     task has a head and running statistics of its own; norms are frozen after the first task.
     """
 
-    traits: ClassVar[Traits] = Traits(growth="with tasks", scenarios=("task",))
+    traits: ClassVar[Traits] = Traits(losses=get_args(Loss), growth="with tasks", scenarios=("task",))
     paper: ClassVar[str] = "Serra et al. 2018, arXiv:1801.01423"
 
     c: float = 0.75  # weight of the regulariser over free units, >= 0

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, replace
-from typing import ClassVar, Literal, NamedTuple, final
+from typing import ClassVar, Literal, NamedTuple, final, get_args
 
 from torch import Generator
 
 from retain.curvature import Kronecker, Labels, kfac
+from retain.losses import with_fisher
 from retain.method import GradientMethod, Traits, Update, check_choices, check_numbers
-from retain.types import Batch, Params, Problem, Task
+from retain.types import Batch, Loss, Params, Problem, Task
 
 
 class State(NamedTuple):
@@ -36,6 +37,7 @@ class KFACLaplace(GradientMethod[State]):
     """
 
     traits: ClassVar[Traits] = Traits(
+        losses=get_args(Loss),
         stores="statistics",
         growth="with tasks",
         cost="one step and two products a layer for each task",
@@ -59,9 +61,10 @@ class KFACLaplace(GradientMethod[State]):
     @property
     def needs(self) -> Traits:
         """Merged into one pair it is constant in time and memory."""
+        mine = replace(self.traits, losses=with_fisher(self.labels))
         if self.merge == "exact":
-            return self.traits
-        return replace(self.traits, growth="constant", cost="one step and two products a layer", steps=1)
+            return mine
+        return replace(mine, growth="constant", cost="one step and two products a layer", steps=1)
 
     def init(self, problem: Problem, params: Params, rng: Generator) -> tuple[Params, State]:
         """Nothing to guard yet."""

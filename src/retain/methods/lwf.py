@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar, NamedTuple, final
+from typing import ClassVar, NamedTuple, final, get_args
 
 import torch
 from torch import Generator, Tensor
 
 from retain import tree
 from retain.method import GradientMethod, Traits, Update, check_numbers
-from retain.types import HIDDEN, Batch, Params, Problem, Task, cross_entropy, probabilities, weighted
+from retain.types import HIDDEN, Batch, Loss, Params, Problem, Task, weighted
 
 ANSWERS = "lwf"  # where the old network's logits travel in batch.extra
 
@@ -33,11 +33,15 @@ class LwF(GradientMethod[State]):
     softened by the temperature T. In the task scenario it is the mean over the past tasks, each among
     its own classes. Otherwise the old network answers among the classes in play that it knew, the
     new one among all in play; where all outputs are in play from the start, both among all of them.
-    Nothing of the data is stored. With `lam` the loss is L_new + lam L_old, as in the paper.
+    Nothing of the data is stored. With `lam` the loss is L_new + lam L_old, as in the paper. Of another loss l
+    than the cross-entropy it is L_old = T^2 l(f' / T, a(f / T)), a(f / T) the old network's probabilities, or numbers.
     """
 
     traits: ClassVar[Traits] = Traits(
-        cost="one step and a forward pass of the old network", fails_in=("class",), steps=1.3
+        losses=get_args(Loss),
+        cost="one step and a forward pass of the old network",
+        fails_in=("class",),
+        steps=1.3,
     )
     paper: ClassVar[str] = "Li & Hoiem 2017, arXiv:1606.09282; weights: van de Ven et al. 2022"
 
@@ -74,7 +78,7 @@ class LwF(GradientMethod[State]):
         for t in asked:
             in_play = problem.allowed(torch.full_like(batch.task, t))
             knew = None if in_play is None else in_play & state.known
-            per_task.append(cross_entropy(new, probabilities(old, knew), in_play))
+            per_task.append(problem.each(new, problem.answers(old, knew), in_play))
         losses = torch.stack(per_task).mean(0)
         L_old = T**2 * weighted(batch, losses)
         if self.lam is not None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar, NamedTuple, final
+from typing import ClassVar, NamedTuple, final, get_args
 
 from torch import Generator
 
@@ -11,7 +11,7 @@ from retain import tree
 from retain.curvature import Quadratic
 from retain.curvature.absolute import sensitivity
 from retain.method import GradientMethod, Traits, Update, check_numbers
-from retain.types import Batch, Params, Problem, Task
+from retain.types import Batch, Loss, Params, Problem, Task
 
 
 class State(NamedTuple):
@@ -30,7 +30,9 @@ class MAS(GradientMethod[State]):
     tasks. F are the logits of the classes in play. No label is used, and there is no 1/2 before lam.
     """
 
-    traits: ClassVar[Traits] = Traits(stores="statistics", cost="one step and a pull", fails_in=("class",))
+    traits: ClassVar[Traits] = Traits(
+        losses=get_args(Loss), stores="statistics", cost="one step and a pull", fails_in=("class",)
+    )
     paper: ClassVar[str] = "Aljundi et al. 2018, arXiv:1711.09601"
 
     lam: float = 1.0  # strength of the guard, >= 0

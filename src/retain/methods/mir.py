@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar, NamedTuple, final
+from typing import ClassVar, NamedTuple, final, get_args
 
 import torch
 from torch import Generator, Tensor
@@ -11,7 +11,7 @@ from torch import Generator, Tensor
 from retain import tree
 from retain.memory import Reservoir, beside
 from retain.method import GradientMethod, Traits, check_numbers
-from retain.types import Batch, Params, Problem, Step
+from retain.types import Batch, Loss, Params, Problem, Step
 
 
 class State(NamedTuple):
@@ -34,6 +34,7 @@ class MIR(GradientMethod[State]):
     """
 
     traits: ClassVar[Traits] = Traits(
+        losses=get_args(Loss),
         stores="examples",
         cost="one step on twice the examples, one on the new ones and two passes over the candidates",
         boundaries=False,

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import ClassVar, NamedTuple, final
+from dataclasses import dataclass, replace
+from typing import ClassVar, NamedTuple, final, get_args
 
 from torch import Generator
 
 from retain import tree
 from retain.curvature import Labels, Precision, kfac
+from retain.losses import with_fisher
 from retain.method import GradientMethod, Traits, Update, check_choices, check_numbers
-from retain.types import Batch, Params, Problem, Task
+from retain.types import Batch, Loss, Params, Problem, Task
 
 
 class State(NamedTuple):
@@ -37,7 +38,10 @@ class NCL(GradientMethod[State]):
     """
 
     traits: ClassVar[Traits] = Traits(
-        stores="statistics", cost="one step and two products a layer", fails_in=("class",)
+        losses=get_args(Loss),
+        stores="statistics",
+        cost="one step and two products a layer",
+        fails_in=("class",),
     )
     paper: ClassVar[str] = "Kao et al. 2021, arXiv:2106.08085"
 
@@ -50,6 +54,11 @@ class NCL(GradientMethod[State]):
         check_choices(self)
         rules = {"lam": "a number >= 0", "delta": "a number > 0", "examples": ">= 1 or none (all)"}
         check_numbers(self, rules)
+
+    @property
+    def needs(self) -> Traits:
+        """Some labels leave some losses without a Fisher."""
+        return replace(self.traits, losses=with_fisher(self.labels))
 
     def init(self, problem: Problem, params: Params, rng: Generator) -> tuple[Params, State]:
         """No past yet."""

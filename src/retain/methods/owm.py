@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar, NamedTuple, final
+from typing import ClassVar, NamedTuple, final, get_args
 
 import torch
 from torch import Generator, Tensor
@@ -11,7 +11,7 @@ from torch import Generator, Tensor
 from retain.curvature.layers import full_name
 from retain.inputs import patches, plain, replace_steps
 from retain.method import GradientMethod, Traits, Update, check_numbers
-from retain.types import Params, Problem, Step, Task
+from retain.types import Loss, Params, Problem, Step, Task
 
 
 class State(NamedTuple):
@@ -33,7 +33,7 @@ class OWM(GradientMethod[State]):
     """
 
     traits: ClassVar[Traits] = Traits(
-        stores="statistics", cost="one step and a product with each layer's projector"
+        losses=get_args(Loss), stores="statistics", cost="one step and a product with each layer's projector"
     )
     paper: ClassVar[str] = "Zeng et al. 2019, arXiv:1810.01256"
 

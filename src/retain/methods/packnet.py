@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, ClassVar, NamedTuple, final
+from typing import Any, ClassVar, NamedTuple, final, get_args
 
 import torch
 from torch import Generator, Tensor
@@ -12,7 +12,7 @@ from retain import tree
 from retain.curvature.layers import full_name
 from retain.method import GradientMethod, Traits, Update, check_numbers
 from retain.parts import Held, by_task, head_of, hold, of_each_task, one_task, step_without, without
-from retain.types import Batch, Params, Problem, Step, Task
+from retain.types import Batch, Loss, Params, Problem, Step, Task
 
 
 class State(NamedTuple):
@@ -35,7 +35,7 @@ class PackNet(GradientMethod[State]):
     are no shared weights: each task has its own. Retraining runs in evaluation mode.
     """
 
-    traits: ClassVar[Traits] = Traits(growth="with tasks", scenarios=("task",))
+    traits: ClassVar[Traits] = Traits(losses=get_args(Loss), growth="with tasks", scenarios=("task",))
     paper: ClassVar[str] = "Mallya & Lazebnik 2018, arXiv:1711.05769"
 
     prune: float = 0.75  # share of the free weights that is given back after each task, in [0, 1)

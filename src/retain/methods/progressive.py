@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import ClassVar, NamedTuple, final
+from typing import ClassVar, NamedTuple, final, get_args
 
 import torch
 from torch import Generator, Tensor
@@ -14,7 +14,7 @@ from retain.inputs import plain
 from retain.method import Method, Traits, Update, check_numbers
 from retain.optim import Optim
 from retain.parts import buffers, by_task, head_of, laterals, one_task, run
-from retain.types import Batch, Params, Problem, Task
+from retain.types import Batch, Loss, Params, Problem, Task
 
 PREFIX = "lateral."
 
@@ -40,6 +40,7 @@ class Progressive(Method[State]):
     """
 
     traits: ClassVar[Traits] = Traits(
+        losses=get_args(Loss),
         growth="with tasks",
         cost="one step and one pass through each older column",
         scenarios=("task",),

@@ -8,6 +8,7 @@ from typing import Any, ClassVar, Literal, NamedTuple, final, get_args
 import torch
 from torch import Generator
 
+from retain.losses import classes_of
 from retain.memory import Balanced, Exemplars, Reservoir, beside, drawn, herded, in_bytes, slots_for
 from retain.method import GradientMethod, Growth, Traits, Update, check_choices, check_numbers
 from retain.types import Batch, Loss, Params, Problem, Task
@@ -70,9 +71,8 @@ class Replay(GradientMethod[State]):
     def needs(self) -> Traits:
         """What chooses at the end of a task must be told of it; what chooses by class needs classes."""
         growth: Growth = "with classes" if self.per_class else "constant"
-        losses = (
-            get_args(Loss) if self.select == "reservoir" else self.traits.losses
-        )  # the others know classes
+        by_class = self.per_class or self.select == "herding"
+        losses = self.traits.losses if by_class else get_args(Loss)  # targets without classes: all of one
         return replace(self.traits, boundaries=self.select in AT_THE_END, growth=growth, losses=losses)
 
     def init(self, problem: Problem, params: Params, rng: Generator) -> tuple[Params, State]:
@@ -113,7 +113,8 @@ class Replay(GradientMethod[State]):
         if memory is None:
             first = task.batch(torch.zeros(1, dtype=torch.int64), problem.spec.device)
             memory = Exemplars.like(first, self.memory, self.per_class)
-        labels, k = task.train.labels(), memory.room(len(task.classes))
+        labels = classes_of(task.train.labels())
+        k = memory.room(len(labels.unique()))
         if self.select == "herding":
             sets = herded(problem, params, task.train, task.index, k)
         else:

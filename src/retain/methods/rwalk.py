@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar, NamedTuple, final
+from typing import ClassVar, NamedTuple, final, get_args
 
 import torch
 from torch import Generator
@@ -13,7 +13,7 @@ from retain.curvature import Quadratic
 from retain.curvature.diagonal import batch_fisher, covered_by
 from retain.curvature.path import Path, scaled
 from retain.method import GradientMethod, Traits, Update, check_numbers
-from retain.types import Batch, Params, Problem, Step, Task
+from retain.types import Batch, Loss, Params, Problem, Step, Task
 
 
 class State(NamedTuple):
@@ -42,6 +42,7 @@ class RWalk(GradientMethod[State]):
     """
 
     traits: ClassVar[Traits] = Traits(
+        losses=get_args(Loss),
         stores="statistics",
         cost="one step, a pull, a sum over the step and now and then a Fisher of the batch",
         fails_in=("class",),

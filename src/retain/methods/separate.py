@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar, NamedTuple, final
+from typing import ClassVar, NamedTuple, final, get_args
 
 from torch import Generator, Tensor
 
 from retain import tree
 from retain.method import GradientMethod, Traits, Update
 from retain.parts import buffers, by_task, one_task
-from retain.types import Params, Problem, Task
+from retain.types import Loss, Params, Problem, Task
 
 
 class State(NamedTuple):
@@ -29,7 +29,7 @@ class Separate(GradientMethod[State]):
     network. A task that was never learned is predicted with the newest one.
     """
 
-    traits: ClassVar[Traits] = Traits(growth="with tasks", scenarios=("task",))
+    traits: ClassVar[Traits] = Traits(losses=get_args(Loss), growth="with tasks", scenarios=("task",))
     paper: ClassVar[str] = "the bound without transfer: 'independent' in Lopez-Paz & Ranzato 2017, section 5"
 
     def init(self, problem: Problem, params: Params, rng: Generator) -> tuple[Params, State]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar, NamedTuple, final
+from typing import ClassVar, NamedTuple, final, get_args
 
 import torch
 from torch import Generator, Tensor
@@ -11,7 +11,7 @@ from torch import Generator, Tensor
 from retain.method import GradientMethod, Traits, check_numbers
 from retain.parts import Units, by_task, one_task
 from retain.seeds import generator
-from retain.types import Params, Problem
+from retain.types import Loss, Params, Problem
 
 
 class State(NamedTuple):
@@ -30,7 +30,7 @@ class XdG(GradientMethod[State]):
     The gates alone guard nothing that tasks share; the paper adds EWC or SI to them.
     """
 
-    traits: ClassVar[Traits] = Traits(scenarios=("task",))
+    traits: ClassVar[Traits] = Traits(losses=get_args(Loss), scenarios=("task",))
     paper: ClassVar[str] = "Masse et al. 2018, arXiv:1802.01569"
 
     share: float = 0.8  # of each hidden layer's units, silent in a task, in [0, 1)
