@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from retain.combine import chain
     from retain.divergence import Diverged
     from retain.examples import Examples
+    from retain.integrations.attach import attach
     from retain.learner import Learner
     from retain.method import GradientMethod, Method
     from retain.methods.agem import AGEM
@@ -110,6 +111,7 @@ __all__ = [
     "Task",
     "Vault",
     "XdG",
+    "attach",
     "batches",
     "chain",
     "init",
@@ -122,6 +124,7 @@ _HOME = {
     "combine": ["chain"],
     "divergence": ["Diverged"],
     "examples": ["Examples"],
+    "integrations.attach": ["attach"],
     "learner": ["Learner"],
     "method": ["GradientMethod", "Method"],
     "methods.agem": ["AGEM"],

@@ -111,20 +111,25 @@ class Stepper:
         live = self.adopt(params) if params is not self.live else self.live
         self.ready()
         for prefix, optimizer in self.optimizers.items():
-            names = self.members(prefix)
-            members = [live[k] for k in names]
-            for k, p in zip(names, members, strict=True):
-                g = grads[k]
-                # torch's fused SGD misreads a gradient whose layout is not the parameter's, without an error
-                p.grad = g if g.stride() == p.stride() else torch.empty_like(p).copy_(g)
-            if self.clip is not None:
-                self.shorten(members, self.clip)
+            members = self.lay(prefix, grads)
             for base, group in zip(self.base[prefix], optimizer.param_groups, strict=True):
                 group["lr"] = base * self.factor
             optimizer.step()
             for p in members:
                 p.grad = None
         return live
+
+    def lay(self, prefix: str, grads: Params) -> list[Tensor]:
+        """Put the gradients where the optimiser of a prefix finds them, and clip; gives what it moves."""
+        names = self.members(prefix)
+        members = [self.live[k] for k in names]
+        for k, p in zip(names, members, strict=True):
+            g = grads[k]
+            # torch's fused SGD misreads a gradient whose layout is not the parameter's, without an error
+            p.grad = g if g.stride() == p.stride() else torch.empty_like(p).copy_(g)
+        if self.clip is not None:
+            self.shorten(members, self.clip)
+        return members
 
     def shorten(self, members: list[Tensor], clip: float) -> None:
         """Scale the gradients of an optimiser's members down to a norm of `clip`, in place."""

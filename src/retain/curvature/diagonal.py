@@ -153,5 +153,13 @@ def one_by_one(
         return (out[0] * v_n).sum()
 
     moved = {k: fixed[k] for k in names}
-    found: Params = vmap(grad(score), in_dims=(None, 0, 0, 0))(moved, x, tasks, v.to(x.dtype))
+    v = v.to(x.dtype)
+    try:
+        found: Params = vmap(grad(score), in_dims=(None, 0, 0, 0))(moved, x, tasks, v)
+    except RuntimeError as e:
+        if not str(e).startswith("vmap"):
+            raise
+        # A network that asks for a value (whether a mask is empty, say) can only be run on one example after another.
+        each = [grad(score)(moved, *row) for row in zip(x, tasks, v, strict=True)]
+        found = {k: torch.stack([g[k] for g in each]) for k in moved}
     return found

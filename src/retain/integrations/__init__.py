@@ -1,0 +1,1 @@
+"""Methods inside other people's loops: one's own, the Hugging Face Trainer, Accelerate."""
