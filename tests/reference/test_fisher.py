@@ -84,6 +84,19 @@ class Sequence(nn.Module):
         return out
 
 
+class Asking(nn.Module):
+    """Goes another way where a value says so, as vmap cannot; with LayerNorm, which goes the slow way."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.fc, self.norm, self.head = nn.Linear(6, 7), nn.LayerNorm(7), nn.Linear(7, C)
+
+    def forward(self, x: Tensor) -> Tensor:
+        h = self.norm(self.fc(x))
+        out: Tensor = self.head(h.relu() if bool((x < 99).all()) else h)
+        return out
+
+
 def mlp() -> nn.Module:
     return nn.Sequential(nn.Linear(6, 8), nn.ReLU(), nn.Linear(8, 5, bias=False), nn.Tanh(), nn.Linear(5, C))
 
@@ -138,6 +151,7 @@ NETS: dict[str, tuple[Callable[[], nn.Module], tuple[int, ...]]] = {
     "functional now and then": (Shy, VECTORS),
     "layer called twice": (Twice, VECTORS),
     "sequence and LayerNorm": (Sequence, SEQUENCES),
+    "asks for a value": (Asking, VECTORS),
 }
 each_net = pytest.mark.parametrize("net", NETS)
 MASK = torch.tensor([True, False, True, True])

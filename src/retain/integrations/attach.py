@@ -38,10 +38,10 @@ from retain.combine import describe
 from retain.examples import Examples, Union
 from retain.integrations.borrowed import Borrowed
 from retain.integrations.given import Data, blank, like, named, task_of
-from retain.integrations.steps import Unseen, fitting, left_out, sees_batches, together
+from retain.integrations.steps import Unseen, fitting, has_hook, left_out, together
 from retain.learner import Learner
 from retain.method import Method
-from retain.types import HIDDEN, Batch, Classes, Params, Problem, Scenario, Step, Task
+from retain.types import HIDDEN, Batch, Classes, Params, Problem, Scenario, Step, Task, batch_loss
 
 FORMAT = "retain-attached-1"
 _AROUND: WeakKeyDictionary[nn.Module, ref[Attached]] = WeakKeyDictionary()  # of each model, what is
@@ -279,6 +279,17 @@ class Attached:
             self._losses = []  # cleared gradients: a step that a gradient scaler has left out
         self._losses.append((batch, loss.detach()))
 
+    def objective(self, batch: Batch, logits: Tensor) -> Tensor:
+        """The loss of the batch from the logits [N, C] that the loop had of it: a scalar for `backward()`.
+
+        (For methods that leave the network as it is: `objective(batch, model(batch.x))`.)
+        """
+        learner, problem = self.learner, cast(Problem, self._problem)
+        loss = batch_loss(batch, logits, problem.allowed(batch.task))
+        loss = self.method.loss(problem, learner.params, learner.state, batch, logits, loss)
+        self.note(batch, loss)
+        return loss
+
     # ---- inside ----
 
     def _start(self, examples: Examples | Union) -> None:
@@ -349,7 +360,7 @@ class Attached:
                 raise RuntimeError(
                     "the optimiser steps the model before the first begin_task(data) or loss(x, y)"
                 )
-            if sees_batches(self.method):
+            if has_hook(self.method, "batch", "view", "loss"):
                 raise RuntimeError(
                     f"{name} has a say in what is learned from: write loss = kept.loss(x, y) in place of "
                     "criterion(model(x), y)"

@@ -36,12 +36,11 @@ def fitting(method: Method[Any]) -> GradientMethod[Any]:
     return method
 
 
-def sees_batches(method: GradientMethod[Any]) -> bool:
-    """Whether it chooses the batch, what the network is run with, or the loss."""
+def has_hook(method: GradientMethod[Any], *names: str) -> bool:
+    """Whether the method, or one of a chain, makes use of one of these hooks."""
     if isinstance(method, Chain):
-        return any(sees_batches(m) for m in method.methods)
-    hooks = ("batch", "view", "loss")
-    return any(getattr(type(method), h) is not getattr(GradientMethod, h) for h in hooks)
+        return any(has_hook(m, *names) for m in method.methods)
+    return any(getattr(type(method), h) is not getattr(GradientMethod, h) for h in names)
 
 
 def left_out(optimizer: Optimizer, args: tuple[Any, ...], kwargs: dict[str, Any]) -> bool:
