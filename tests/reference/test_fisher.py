@@ -332,7 +332,7 @@ def test_what_counts_as_covered_is_what_autograd_confirms(net: str) -> None:
         "grouped conv": ("3",), "same-padded conv": ("3",), "reflecting conv": ("3",),
         "BatchNorm and Dropout": ("0", "6", "9"), "tied weights": ("b", "head"), "functional": ("head",),
         "functional and layer": ("head",), "functional now and then": ("head",),
-        "layer called twice": ("head",), "sequence and LayerNorm": ("fc", "head"),
+        "layer called twice": ("head",), "sequence and LayerNorm": ("fc", "head"), "asks for a value": ("fc", "head"),
     }  # fmt: skip
     assert layers == expected[net]
 
