@@ -1,4 +1,4 @@
-"""A method around a training loop of one's own: permuted MNIST, without one, and with two that ask for different things.
+"""A method around a training loop of one's own: permuted MNIST, plain, with a penalty, and with replay.
 
 python examples/attach_own_loop.py          # half a minute on one core
 python examples/attach_own_loop.py --quick

@@ -86,7 +86,7 @@ def main(arguments: list[str]) -> dict[str, list[float]]:
     for name in ["plain", "replay"] if quick else METHODS:
         callbacks = [] if METHODS[name] is None else [RetainCallback(METHODS[name])]
         with tempfile.TemporaryDirectory() as folder:
-            found[name] = learn(320 if quick else 1000, 4 if quick else 3, callbacks, folder)
+            found[name] = learn(256 if quick else 1000, 4 if quick else 3, callbacks, folder)
         each, mean = "  ".join(f"{100 * a:.0f}" for a in found[name]), sum(found[name]) / TOPICS
         print(f"{name:>8}, % on each topic at the end:  {each}   mean {100 * mean:.1f}", flush=True)
     return found

@@ -45,7 +45,7 @@ def start(*args: str | Path) -> subprocess.CompletedProcess[str]:
 def two(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """What two processes wrote."""
     out = tmp_path_factory.mktemp("two")
-    done = start(*TORCHRUN, SCRIPT, out, "methods", "stopped", "own_loop", "refused")
+    done = start(*TORCHRUN, SCRIPT, out, "methods", "stopped", "own_loop", "attached", "refused")
     assert done.returncode == 0, done.stderr
     return out
 
@@ -57,6 +57,7 @@ def one(tmp_path_factory: pytest.TempPathFactory) -> Path:
     together.methods(out)
     together.stopped(out)
     together.own_loop(out)
+    together.attached(out)
     return out
 
 
@@ -91,6 +92,12 @@ def test_an_own_loop_does_what_it_does_in_one_process(one: Path, two: Path) -> N
     mine, theirs = (load_file(p / "own.safetensors") for p in (one, two))
     for k, p in mine.items():
         torch.testing.assert_close(p, theirs[k], rtol=1e-5, atol=1e-5)
+
+
+def test_a_method_around_an_own_loop_does_what_it_does_in_one_process(one: Path, two: Path) -> None:
+    mine, theirs = (checkpoint.load(p / "attached.safetensors") for p in (one, two))
+    for found, expected in zip(tree.tensors(theirs["learner"]), tree.tensors(mine["learner"]), strict=True):
+        torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-5)
 
 
 def test_where_one_stops_all_do_and_one_process_goes_on(one: Path, two: Path) -> None:

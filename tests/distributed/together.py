@@ -24,6 +24,7 @@ from retain import (
     Naive,
     Optim,
     Replay,
+    attach,
     chain,
     parallel,
 )
@@ -88,6 +89,23 @@ def own_loop(out: Path) -> None:
         learner.end_task()
     if rank() == 0:
         save_file({k: p.detach().contiguous() for k, p in learner.params.items()}, out / "own.safetensors")
+
+
+def attached(out: Path) -> None:
+    """A loop of one's own with its own optimiser (not Adam: it magnifies rounding), and a method around it."""
+    stream = Experiment("permuted", Naive(), SMALL).build_stream()
+    torch.manual_seed(0)
+    model = MLP(stream.shape, stream.num_classes, (20,))
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.05, momentum=0.9)
+    kept = attach(model, METHODS["chain"])
+    for task in stream:
+        kept.begin_task(task)
+        for index in torch.arange(len(task.train)).split(12):
+            kept.loss(*task.train.batch(index)).backward()
+            optimizer.step()
+            optimizer.zero_grad()
+        kept.end_task()
+    kept.save(out / "attached.safetensors")
 
 
 class Mixing(nn.Module):

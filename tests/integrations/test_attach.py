@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,8 @@ from torch.utils.data import DataLoader, TensorDataset
 import retain
 from retain import EWC, GEM, HAT, L2, SI, Examples, GradientMethod, Method, Naive, Replay, RWalk
 from retain.integrations.attach import Attached
+from retain.integrations.steps import has_hook
+from retain.methods import discover
 from retain.seeds import derive
 
 AROUND = [n for n, m in METHODS.items() if isinstance(m, GradientMethod) and m.data == "task"]
@@ -333,7 +336,7 @@ def test_data_may_come_in_any_of_its_forms() -> None:
 
 
 def test_methods_that_cannot_be_put_around_a_loop_are_refused() -> None:
-    with pytest.raises(TypeError, match=r"SLDA takes no gradient steps, so no loop can be put around it"):
+    with pytest.raises(TypeError, match=r"SLDA makes its steps itself, so no loop can be put around it"):
         retain.attach(mlp(), retain.SLDA())
     with pytest.raises(ValueError, match=r"Joint learns from the data of all tasks so far"):
         retain.attach(mlp(), retain.Joint())
@@ -449,3 +452,20 @@ def test_data_and_files_that_are_none(tmp_path: Path) -> None:
     (tmp_path / "a").write_bytes((tmp_path / "a").read_bytes()[:-9])
     with pytest.raises(ValueError, match="damaged"):
         attached(EWC()).load(tmp_path / "a")
+
+
+def test_the_page_says_of_every_method_what_the_loop_keeps() -> None:
+    page = (Path(__file__).parents[2] / "docs/your-own-loop.md").read_text(encoding="utf-8")
+    rows = page.partition("| the loop keeps its criterion")[2].split("\n")[2].strip("| ").split(" | ")
+    names = [re.findall(r"[a-z][a-z0-9-]+(?=,| \(|$)", cell) for cell in rows]
+    criterion, loss, not_around = (set(each) for each in names)
+    kinds = discover()
+    fits = {n for n, k in kinds.items() if issubclass(k, GradientMethod) and k.data == "task"}
+    made = {n: kinds[n]() for n in fits}
+    heard = {
+        n for n, m in made.items() if isinstance(m, GradientMethod) and has_hook(m, "batch", "view", "loss")
+    }
+    heard.add("rwalk")  # looks at the batch after the step
+    assert criterion == fits - heard
+    assert loss == heard
+    assert not_around >= set(kinds) - fits and not not_around & fits

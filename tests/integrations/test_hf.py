@@ -175,7 +175,7 @@ def test_methods_that_the_trainer_cannot_run_are_refused() -> None:
         RetainCallback(HAT())
     with pytest.raises(ValueError, match="GenerativeReplay learns a model of the inputs"):
         RetainCallback(GenerativeReplay())
-    with pytest.raises(TypeError, match="SLDA takes no gradient steps"):
+    with pytest.raises(TypeError, match="SLDA makes its steps itself"):
         RetainCallback(retain.SLDA())
     with pytest.raises(RuntimeError, match=r"predict comes after the first train\(\)"):
         RetainCallback(Naive()).predict({})

@@ -80,7 +80,7 @@ def attach(
             before.)
 
     Raises:
-        TypeError: a method that takes no gradient steps (closed forms), or no method.
+        TypeError: a method that makes its steps itself (closed forms, for example), or no method.
         ValueError: a method that needs the data of all tasks so far, or what the scenario hides; a model
             without parameters to train; an optimiser that does not hold all of them.
     """

@@ -30,7 +30,7 @@ def fitting(method: Method[Any]) -> GradientMethod[Any]:
     """The method, if it can act inside somebody else's loop."""
     name = type(method).__name__
     if not isinstance(method, GradientMethod):
-        raise TypeError(f"{name} takes no gradient steps, so no loop can be put around it: use retain.run")
+        raise TypeError(f"{name} makes its steps itself, so no loop can be put around it: use retain.run")
     if method.data != "task":
         raise ValueError(f"{name} learns from the data of all tasks so far: use retain.run")
     return method
