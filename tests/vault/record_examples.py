@@ -52,7 +52,7 @@ def _seen(known: int, to: int, guards: list[Guard], moved: float, new: float, se
         served = None if known == 0 else _logits(was, known, rng)
         if served is not None:
             served = torch.cat([served, served.new_full((len(g.y), to - known), -torch.inf)], 1)
-        found.append(Seen(g, i, served, _logits(now, to, rng)))
+        found.append(Seen(g, served, _logits(now, to, rng)))
     return found
 
 
@@ -117,7 +117,7 @@ def _classes() -> tuple[Record, ...]:
     parent, known = None, 0
     for i, name in enumerate(MONTHS):
         y = torch.randint(2 * i, 2 * i + 2, (400,), generator=rng)
-        tried = [*guards, Guard(name, y, y)]
+        tried = [*guards, Guard.of(name, y, y, 0)]
         bad = name == "april"
         seen = _seen(known, 2 * i + 2, tried, 0.2 if bad else 0.01, 0.91, seed=i)
         r = _judged(_base(i + 1, parent, name, seen, "class"), seen, "class", known, SHOES)
@@ -149,7 +149,7 @@ def table_vault() -> list[Record]:
     guards, records = [], []
     for i, name in enumerate(MONTHS[:3]):
         y = torch.randint(0, 2 if i < 2 else 3, (300,), generator=rng)
-        guards.append(Guard(name, y, y))
+        guards.append(Guard.of(name, y, y, 0))
         known, to = (0, 2, 2)[i], (2, 2, 3)[i]
         seen = _seen(known, to, guards, 0.01, 0.94, seed=20 + i)
         r = _judged(_base(i + 1, i or None, name, seen, "class"), seen, "class", known, CHURN)
@@ -170,7 +170,7 @@ def regression_vault() -> list[Record]:
     guards, records = [], []
     for i, name in enumerate(MONTHS[:2]):
         y = torch.randn(300, 1, generator=rng)
-        guards.append(Guard(name, y, y))
+        guards.append(Guard.of(name, y, y, 0))
         noise = [torch.randn(300, 1, generator=rng) for _ in guards]
         served = [
             g.y + 0.5 * e + (0.8 if j == 1 else 0) for j, (g, e) in enumerate(zip(guards, noise, strict=True))
@@ -178,7 +178,7 @@ def regression_vault() -> list[Record]:
         again = [torch.randn(300, 1, generator=rng) for _ in guards]
         now = [g.y + 0.5 * e + 0.03 * a for g, e, a in zip(guards, noise, again, strict=True)]
         before = served if i else [None] * len(guards)
-        seen = [Seen(g, j, a, b) for j, (g, a, b) in enumerate(zip(guards, before, now, strict=True))]
+        seen = [Seen(g, a, b) for g, a, b in zip(guards, before, now, strict=True)]
         r = _judged(_base(i + 1, i or None, name, seen, "regression"), seen, "regression", 0, ())
         r["scratch"] = (
             None if i == 0 else {"examples": 6000, "guards": ["january", "february"], "loss": [0.12, 0.13]}

@@ -1,4 +1,4 @@
-"""One set of data, in whatever it may be kept: the same examples come out of all of them, bit for bit."""
+"""One set of data, in whatever it may be kept: the same examples come out of all of them, and the same weights."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ from safetensors.numpy import save_file
 from torch import Tensor
 from torch.utils.data import Dataset, IterableDataset, TensorDataset
 
+from retain.vault import contents, init
 from retain.vault.data import Labels, Preprocessing, Raw, read
 from retain.vault.errors import BadData
 
@@ -89,6 +90,13 @@ def same(a: Raw, b: Raw) -> None:
     assert torch.equal(xa, xb) and torch.equal(ya, yb)
 
 
+def taught(source: Any, path: Path) -> bytes:
+    """The bits of a network that has learned these data, with its optimiser and memory."""
+    vault = init(path, "mlp:8", epochs=2, batch_size=4, guard=3, memory_bytes="10KB", outputs=4)
+    vault.learn(source, "first")
+    return vault.store.file(1, contents.STATE)
+
+
 @pytest.mark.parametrize("channels", [1, 3, 4])
 def test_images_are_the_same_through_every_loader(tmp_path: Path, channels: int) -> None:
     datasets = pytest.importorskip("datasets")
@@ -104,17 +112,21 @@ def test_images_are_the_same_through_every_loader(tmp_path: Path, channels: int)
     drawn = [Image.fromarray(image) for image in x]
     features = {"picture": datasets.Image(), "label": datasets.ClassLabel(names=["cat", "bee", "ant"])}
     data: dict[str, list[Any]] = {"picture": drawn, "label": [["cat", "bee", "ant"].index(v) for v in y]}
-    for source in (
-        tmp_path / "last.npz",
-        str(tmp_path / "first.npz"),
-        (x, y),
-        (torch.tensor(last), np.array(y)),
-        Items(list(x), y),
-        Items(drawn, y),
-        Coming(list(zip(drawn, y, strict=True))),
-        hugging_face(data, features, tmp_path / "hf"),
+    wanted = taught(tmp_path / "folder", tmp_path / "vault")
+    for i, source in enumerate(
+        (
+            tmp_path / "last.npz",
+            str(tmp_path / "first.npz"),
+            (x, y),
+            (torch.tensor(last), np.array(y)),
+            Items(list(x), y),
+            Items(drawn, y),
+            Coming(list(zip(drawn, y, strict=True))),
+            hugging_face(data, features, tmp_path / "hf"),
+        )
     ):
         same(base, read(source))
+        assert taught(source, tmp_path / f"vault-{i}") == wanted, source
 
 
 def test_whole_numbers_as_labels_are_the_same_through_every_loader(tmp_path: Path) -> None:
@@ -156,8 +168,11 @@ def test_a_table_is_the_same_through_every_loader(tmp_path: Path) -> None:
     scalars = {n: [None if np.isnan(v) else float(v) for v in c] for n, c in zip(names, x.T, strict=True)}
     features = {n: datasets.Value("float64") for n in names} | {"label": datasets.Value("string")}
     saved = hugging_face({**scalars, "label": y}, features, tmp_path / "hf")
-    for source in (tmp_path / "table.csv", tmp_path / "table.parquet", saved, (x, y), Items(list(x), y)):
+    wanted = taught(tmp_path / "table.npz", tmp_path / "vault")
+    others = (tmp_path / "table.csv", tmp_path / "table.parquet", saved, (x, y), Items(list(x), y))
+    for i, source in enumerate(others):
         same(base, read(source))
+        assert taught(source, tmp_path / f"vault-{i}") == wanted, source
 
 
 def test_words_and_large_numbers_are_the_same_in_csv_parquet_and_hugging_face(tmp_path: Path) -> None:

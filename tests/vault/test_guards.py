@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from retain.vault.errors import VaultError
-from retain.vault.guards import Guard, hold_out, within_budget
+from retain.vault.guards import Guard, hold_out, joined, within_budget
 
 labels = st.lists(st.integers(0, 4), min_size=1, max_size=60).map(
     lambda v: torch.tensor(v, dtype=torch.int64)
@@ -17,7 +17,9 @@ sizes = st.one_of(st.integers(1, 80), st.floats(0.01, 0.99))
 
 
 def guard(name: str, n: int, classes: int = 4) -> Guard:
-    return Guard(name, torch.arange(n * 3, dtype=torch.float32).reshape(n, 3), torch.arange(n) % classes)
+    return Guard.of(
+        name, torch.arange(n * 3, dtype=torch.float32).reshape(n, 3), torch.arange(n) % classes, 0
+    )
 
 
 @given(labels, sizes, st.integers(0, 9))
@@ -99,11 +101,36 @@ def test_a_guard_only_ever_shrinks_to_a_part_of_itself() -> None:
 
 def test_a_rare_class_stays_guarded() -> None:
     y = torch.tensor([0] * 98 + [1, 2])
-    kept = within_budget([Guard("a", torch.zeros(100, 1), y)], 120)[0]
+    kept = within_budget([Guard.of("a", torch.zeros(100, 1), y, 0)], 200)[0]
     assert torch.bincount(kept.y).tolist() == [8, 1, 1]
 
 
 def test_an_empty_guard_takes_nothing() -> None:
-    empty = Guard("none", torch.zeros(0, 3), torch.zeros(0, dtype=torch.int64))
-    assert [len(g.y) for g in within_budget([empty, guard("a", 9)], 60)] == [0, 3]
+    empty = Guard.of("none", torch.zeros(0, 3), torch.zeros(0, dtype=torch.int64), 0)
+    assert [len(g.y) for g in within_budget([empty, guard("a", 9)], 84)] == [0, 3]
     assert within_budget([], 10) == []
+
+
+@settings(max_examples=50, deadline=None)
+@given(st.integers(1, 30), st.integers(2, 8), st.data())
+def test_joined_guards_hold_the_same_examples_in_the_same_order(
+    n: int, most: int, data: st.DataObject
+) -> None:
+    updates = [f"u{i}" for i in range(n)]
+    alone = [guard(name, data.draw(st.integers(0, 5)))._replace(name=name) for name in updates]
+    alone = [g._replace(numbers=torch.full_like(g.numbers, i)) for i, g in enumerate(alone) if len(g.y)]
+    found = joined(alone, most, updates)
+    assert len(found) == min(most, len(alone)) and len({g.name for g in found}) == len(found)
+    for field in ("x", "y", "numbers"):
+        parts = [[getattr(g, field) for g in guards] for guards in (found, alone)]
+        assert not alone or torch.equal(torch.cat(parts[0]), torch.cat(parts[1]))
+    if alone:
+        assert found[-1] is alone[-1] or most >= len(alone)
+    sizes = [len(g.numbers.unique()) for g in found[:-1]]
+    assert not sizes or max(sizes) <= 4 * min(sizes)
+
+
+def test_a_joined_guard_takes_no_name_that_is_taken() -> None:
+    updates = ["a", "b", "a to b"]
+    alone = [guard(u, 3)._replace(name=u, numbers=torch.full((3,), i)) for i, u in enumerate(updates)]
+    assert [g.name for g in joined(alone, 2, updates)] == ["a to b'", "a to b"]

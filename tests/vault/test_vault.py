@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -75,18 +77,19 @@ def test_old_and_new_classes_are_told_apart(learned: Path) -> None:
 def test_three_processes_are_one_loop_of_the_trainer(tmp_path: Path) -> None:
     """The same bits as a Learner that never left memory."""
     parts = [digits(c) for c in ((0, 1), (2, 3), (4, 5))]
-    for part in parts:  # opened anew each time, as another process would
-        vault = (
-            init(tmp_path / "v", "mlp:64", **QUICK)
-            if not (tmp_path / "v").exists()
-            else open_vault(tmp_path / "v")
-        )
-        assert vault.learn(part, force=True).promoted
+    vault = init(tmp_path / "v", "mlp:64", **QUICK)
+    for i, (x, y) in enumerate(parts):
+        np.savez(data := tmp_path / f"{i}.npz", x=x, y=y)
+        line = [sys.executable, "-m", "retain", "learn", str(vault.path), str(data), "--force", "--quiet"]
+        done = subprocess.run(line, capture_output=True, text=True, timeout=300, check=False)
+        assert done.returncode == 0, done.stderr
     plan = vault.plan
     torch.manual_seed(plan.seed)
     c = contents.read(vault.store, 3)
     model = contents.Maker(vault.charter).module(c.preprocessing, plan.outputs)
-    learner = retain.Learner(model, c.method, plan.optim, seed=plan.seed, scenario="class", classes="seen")
+    learner = retain.Learner(
+        model, c.method, plan.optim, seed=plan.seed, scenario="class", classes="seen", schedule=plan.schedule
+    )
     learner.start(contents.empty(c.preprocessing, None))
     torch.manual_seed(plan.seed)
     for i, (x, y) in enumerate(parts):
@@ -385,3 +388,25 @@ def test_rare_classes_can_count_as_much(tmp_path: Path) -> None:
         vault.learn((x, list(y)))
         found.append(vault.predict((x[y == "rare"], None)).labels.count("rare") / (y == "rare").sum())
     assert found[1] > found[0] + 0.3
+
+
+@pytest.mark.parametrize("task_known", [False, True])
+def test_guards_of_many_updates_are_joined_and_still_guard(tmp_path: Path, task_known: bool) -> None:
+    vault = init(
+        tmp_path / "v", "mlp:32", **QUICK | {"guard_sets": 2, "task_known": task_known, "margin": 30.0}
+    )
+    for classes in ((0, 1), (2, 3), (4, 5), (6, 7)):
+        update = vault.learn(digits(classes, 150), force=True)
+    assert update.record["matrix"]["guards"] == ["update-1 to update-2", "update-3", "update-4"]
+    c = contents.read(vault.store, vault.served or 0)
+    assert [g.name for g in c.guards] == ["update-1 to update-3", "update-4"]
+    found = vault.evaluate()
+    assert list(found) == [g.name for g in c.guards]
+    if task_known:  # each example as one of its own update
+        assert min(found.values()) > 0.9
+    with pytest.raises(VaultError, match="a guard of several updates is called 'update-1 to update-3'"):
+        vault.learn(digits((8, 9), 150), "update-1 to update-3")
+    record = vault.forget(task="update-2")
+    assert "60 of 180 examples of the guard of update-1 to update-3" in record["removed"]
+    if task_known:  # what is left is still predicted as what it was
+        assert min(vault.evaluate().values()) > 0.9

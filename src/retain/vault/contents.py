@@ -46,7 +46,7 @@ class Learned(NamedTuple):
 class Kept(NamedTuple):
     """A guard set that belongs to the version."""
 
-    name: str  # of the update that it is from
+    name: str  # of the update that it is from, or of several
     sha256: str  # of its blob, or of the content at `source`
     examples: int
     source: str | None  # None: a blob of the vault; else where it lies, outside
@@ -247,7 +247,7 @@ class Maker:
         learner = Learner(
             self.module(preprocessing, outputs), method, plan.optim, seed=plan.seed,
             scenario=plan.scenario, classes="seen" if plan.scenario == "class" else None,
-            loss=plan.loss, class_weights=weights,
+            schedule=plan.schedule, loss=plan.loss, class_weights=weights,
         )  # fmt: skip
         torch.manual_seed(plan.seed)
         learner.start(empty(preprocessing, None if plan.target == "class" else outputs))

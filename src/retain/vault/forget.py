@@ -115,8 +115,8 @@ def _guards(
     """The guards without them, as blobs and as the version names them."""
     blobs: dict[str, bytes] = {}
     names: list[Kept] = []
-    for i, (g, k) in enumerate(zip(old, c.guards, strict=True)):
-        out = what.among(_read(g), g.y, torch.full((len(g.y),), i))
+    for g, k in zip(old, c.guards, strict=True):
+        out = what.among(_read(g), g.y, g.numbers)
         if k.source is not None:
             if bool(out.any()):
                 raise VaultError(
@@ -128,7 +128,7 @@ def _guards(
             removed.append(f"{int(out.sum())} of {len(g.y)} examples of the guard of {g.name}")
         if bool(out.all()):
             continue
-        kept, blob = guarded.packed(Guard(g.name, g.x[~out], g.y[~out]))
+        kept, blob = guarded.packed(g.part(~out))
         names.append(kept)
         blobs |= blob
     return blobs, tuple(names)

@@ -1,7 +1,12 @@
-"""Held-out sets that guard what was learned: taken from each update, and shrunk together to one byte budget."""
+"""Held-out sets that guard what was learned: taken from each update, and shrunk together to one byte budget.
+
+There are no more of them than a bound: beyond it neighbours are joined, so that judging an update takes as long
+after a thousand of them as after forty.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import torch
@@ -12,16 +17,26 @@ from retain.vault.errors import VaultError
 
 
 class Guard(NamedTuple):
-    """Examples of one update that no version was trained on."""
+    """Examples of one update, or of several in a row, that no version was trained on."""
 
-    name: str  # of the update; no other guard has it
+    name: str  # of the update, or of the first and the last; no other guard has it
     x: Tensor  # [N, ...] as stored: uint8 or float32
     y: Tensor  # int64 [N]; float [N, K] where numbers or several labels are predicted
+    numbers: Tensor  # int64 [N]: of the update that each is from, from 0
+
+    @classmethod
+    def of(cls, name: str, x: Tensor, y: Tensor, number: int) -> Guard:
+        """Of one update."""
+        return cls(name, x, y, torch.full((len(y),), number))
 
     @property
     def nbytes(self) -> int:
         """Bytes of its tensors."""
-        return self.x.numel() * self.x.element_size() + self.y.numel() * self.y.element_size()
+        return sum(t.numel() * t.element_size() for t in (self.x, self.y, self.numbers))
+
+    def part(self, rows: Tensor) -> Guard:
+        """Some of its examples, in memory of their own."""
+        return Guard(self.name, self.x[rows].clone(), self.y[rows].clone(), self.numbers[rows].clone())
 
 
 def hold_out(y: Tensor, size: int | float, seed: int) -> tuple[Tensor, Tensor]:
@@ -94,7 +109,33 @@ def _part(g: Guard, n: int) -> Guard:
     groups = _groups(g.y, generator(len(g.y), "guard", g.name))
     counts = _dealt([len(c) for c in groups], n)
     rows = torch.cat([c[:k] for c, k in zip(groups, counts, strict=True)]).sort().values
-    return Guard(g.name, g.x[rows].clone(), g.y[rows].clone())
+    return g.part(rows)
+
+
+def joined(guards: Sequence[Guard], most: int, updates: Sequence[str]) -> list[Guard]:
+    """The same examples in at most `most` guards: two neighbours of the fewest updates become one, oldest first.
+
+    Args:
+        guards: in the order of their updates; the last one, the newest, stays by itself.
+        most: >= 2.
+        updates: the names of all updates.
+
+    >>> one = torch.zeros(1, 1), torch.zeros(1, dtype=torch.int64)
+    >>> months = ["jan", "feb", "mar", "apr", "may"]
+    >>> [g.name for g in joined([Guard.of(m, *one, i) for i, m in enumerate(months)], 3, months)]
+    ['jan to feb', 'mar to apr', 'may']
+    """
+    found = list(guards)
+    counts = [len(g.numbers.unique()) for g in found]
+    while len(found) > max(most, 2):
+        i = min(range(len(found) - 2), key=lambda i: counts[i] + counts[i + 1])
+        pair, taken = found[i : i + 2], {*updates, *(g.name for g in found)}
+        name = f"{updates[int(pair[0].numbers.min())]} to {updates[int(pair[1].numbers.max())]}"
+        while name in taken:
+            name += "'"
+        found[i : i + 2] = [Guard(name, *(torch.cat(t) for t in list(zip(*pair, strict=True))[1:]))]
+        counts[i : i + 2] = [sum(counts[i : i + 2])]
+    return found
 
 
 def _groups(y: Tensor, rng: torch.Generator) -> list[Tensor]:

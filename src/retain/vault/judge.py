@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -21,28 +21,36 @@ AT_ONCE = 1000  # examples a forward pass
 LISTED = 100  # examples in a report that were right and are now wrong
 
 
-def logits_of(learner: Learner, c: Contents, x: Tensor, number: int | None = None) -> Tensor:
+def logits_of(learner: Learner, c: Contents, x: Tensor, numbers: Tensor | int | None = None) -> Tensor:
     """[N, C] of stored examples [N, ...], -inf at classes that are not in play or were forgotten.
 
     Args:
         learner: what the version is.
         c: the same version.
         x: uint8 or float32, as the preprocessing gives them.
-        number: of the update that they are like, where that is known.
+        numbers: int64 [N], of the updates that they are like, where that is known; or of the one for all.
     """
-    task: Task | None = None
     examples = Examples(x, torch.zeros(len(x), dtype=torch.int64))
-    if number is not None and learner.in_play.scenario == "task":
-        task = task_of(number, c.tasks[number], examples)
-    rows = torch.arange(len(x)).split(AT_ONCE)
-    out = torch.cat([learner.predict(examples.batch(r)[0], task) for r in rows]) if len(x) else _none(learner)
+    out = torch.zeros(len(x), learner.in_play.outputs, dtype=torch.get_default_dtype())
+    for task, rows in _by_task(learner, c, examples, numbers):
+        for r in rows.split(AT_ONCE):
+            out[r] = learner.predict(examples.batch(r)[0], task)
     if c.forgotten:
         out[:, list(c.forgotten)] = -torch.inf
     return out
 
 
-def _none(learner: Learner) -> Tensor:
-    return torch.zeros(0, learner.in_play.outputs)
+def _by_task(
+    learner: Learner, c: Contents, examples: Examples, numbers: Tensor | int | None
+) -> Iterator[tuple[Task | None, Tensor]]:
+    """Rows that are predicted together: those of each task, where that is known."""
+    if numbers is None or learner.in_play.scenario != "task":
+        yield None, torch.arange(len(examples))
+        return
+    if isinstance(numbers, int):
+        numbers = torch.full((len(examples),), numbers)
+    for n in numbers.unique().tolist():
+        yield task_of(n, c.tasks[n], examples), (numbers == n).nonzero()[:, 0]
 
 
 @dataclass(frozen=True, eq=False)
@@ -50,7 +58,6 @@ class Seen:
     """Both versions on one guard."""
 
     guard: Guard
-    number: int  # of the update that it guards
     served: Tensor | None  # logits [N, C]; None: nothing was served yet
     candidate: Tensor
 

@@ -10,7 +10,7 @@ from typing import Any, Literal
 from retain.combine import describe
 from retain.experiment import from_plain, method_from
 from retain.method import Method, Stores
-from retain.optim import Optim, check_word
+from retain.optim import Optim, Schedule, check_word
 from retain.order import Order
 from retain.types import Loss, Scenario
 from retain.vault.errors import Damaged, VaultError
@@ -40,12 +40,16 @@ class Plan:
     )
     optimizer: Literal["sgd", "adam", "adamw"] = "adam"  # what moves the weights
     lr: float = 0.001  # learning rate
+    schedule: Schedule = "cosine"  # of the learning rate within an update; one that ends at 0 forgets less
     batch_size: int = 128  # examples a step
     epochs: int = 5  # passes over each update's data, at most
     patience: int | None = None  # stop after so many passes without progress on held-out rows; none: never
     class_weights: Literal["none", "balanced"] = "none"  # rare classes count more
     guard: int = 900  # examples held out of each update to guard it later; at most a fifth of them
     guard_bytes: str = "64MB"  # room for the guards of all updates together
+    guard_sets: int = (
+        40  # sets that they are kept and tested in, >= 2: beyond, neighbouring updates share one
+    )
     margin: float | None = None  # points that a guard may lose; none: 1, or what the guards can resolve
     new_margin: float = 10.0  # points of old guards that may go to new classes
     alpha: float = 0.05  # size of each test of the gate
@@ -56,6 +60,7 @@ class Plan:
     def __post_init__(self) -> None:
         for name in ("outputs", "batch_size", "epochs", "keep", "threads", "guard"):
             _require(getattr(self, name) >= 1, name, ">= 1", getattr(self, name))
+        _require(self.guard_sets >= 2, "guard_sets", ">= 2", self.guard_sets)
         for name in ("patience", "size"):
             value = getattr(self, name)
             _require(value is None or value >= 1, name, ">= 1 or none", value)
@@ -68,6 +73,7 @@ class Plan:
             ("target", Target),
             ("store", Stores),
             ("class_weights", Literal["none", "balanced"]),
+            ("schedule", Schedule),
         ):
             check_word(name, getattr(self, name), kind)
         self.order, self.optim  # noqa: B018  (each checks its own settings)

@@ -76,14 +76,15 @@ def prepare(
     x, notes = preprocessing.apply(raw)
     labels, y = targets(raw, None if base is None else base.labels, plan)
     rows, held = held_out(y, plan, guard is not None)
+    number = 0 if base is None else len(base.tasks)
     if guard is None:
-        kept = Guard(name, x[held], y[held])
+        kept = Guard.of(name, x[held], y[held], number)
         called = tuple(raw.where(i) for i in held.tolist())
     else:
         gx, more = preprocessing.apply(guard)
         notes = [*notes, *(f"guard: {n}" for n in more)]
         labels, gy = targets(guard, labels, plan)
-        kept, called = Guard(name, gx, gy), tuple(guard.where(i) for i in range(len(guard)))
+        kept, called = Guard.of(name, gx, gy, number), tuple(guard.where(i) for i in range(len(guard)))
     is_class = plan.target == "class"
     classes = tuple(y.unique().tolist()) if is_class else ()
     known = set() if base is None else set(base.known)

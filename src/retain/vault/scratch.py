@@ -60,10 +60,11 @@ def compared(
             progress("training from scratch, to compare with", i, steps)
         learner.observe(x, y)
     learner.end_task()
-    number = 0 if plan.task_known else None
-    whole = {
-        s.guard.name: Seen(s.guard, s.number, None, logits_of(learner, c, s.guard.x, number)) for s in seen
-    }
+    whole = {}
+    for guard in (s.guard for s in seen):
+        whole[guard.name] = Seen(
+            guard, None, logits_of(learner, c, guard.x, 0)
+        )  # all that it learned is one task
     return {
         "examples": len(union),
         "guards": list(whole),

@@ -20,7 +20,6 @@ from torch import Tensor
 from retain.combine import describe
 from retain.examples import Examples
 from retain.learner import Learner
-from retain.memory import in_bytes
 from retain.vault import auto, calibrate, drift, guarded, scratch
 from retain.vault.contents import Contents, Learned, Maker, Progress, own_randomness, read, task_of
 from retain.vault.data import Raw
@@ -107,7 +106,7 @@ class _Updating:
         seen = self._seen(learner, old, served)
         verdict = self._judge(seen)
         temperature, calibration = self._calibrated(seen)
-        guards, blobs = guarded.kept(old, self.base, self.p, in_bytes(self.plan.guard_bytes))
+        guards, blobs = guarded.kept(old, self.base, self.p, self.plan)
         contents = replace(self.contents, temperature=temperature, guards=guards, snapshot=learner.snapshot())
         files = contents.files()
         record = self._record(verdict, seen, found, calibration)
@@ -132,6 +131,10 @@ class _Updating:
         if name in {t.name for t in done}:
             raise VaultError(
                 f"an update called {name!r} was learned already: give this one another name (--name)"
+            )
+        if base is not None and name in {g.name for g in base.guards}:
+            raise VaultError(
+                f"a guard of several updates is called {name!r}: give this one another name (--name)"
             )
         return prepare(ask.data, name, base, self.plan, ask.guard, ask.guard_stays)
 
@@ -191,9 +194,9 @@ class _Updating:
         if self.base is None:
             return []
         self.progress("predicting with the served version", 0, 1)
-        outs = [logits_of(learner, self.base, g.x, i) for i, g in enumerate(old)]
-        last = len(self.base.tasks) - 1  # as if the new examples were like the latest ones it knows
-        return [*outs, logits_of(learner, self.base, self.p.guard.x, last)]
+        outs = [logits_of(learner, self.base, g.x, g.numbers) for g in old]
+        latest = self.p.guard.numbers - 1  # as if the new examples were like the latest ones it knows
+        return [*outs, logits_of(learner, self.base, self.p.guard.x, latest)]
 
     def _drift(self, learner: Learner, old: list[Guard]) -> dict[str, Any]:
         """How the new data differ from what the served version knows."""
@@ -227,7 +230,7 @@ class _Updating:
         found = []
         for i, g in enumerate([*old, self.p.guard]):
             before = None if self.base is None else served[i]
-            found.append(Seen(g, i, before, logits_of(learner, self.contents, g.x, i)))
+            found.append(Seen(g, before, logits_of(learner, self.contents, g.x, g.numbers)))
         return found
 
     def _judge(self, seen: list[Seen]) -> Verdict | None:

@@ -122,12 +122,13 @@ class Vault:
         with own_randomness(self.plan.threads):
             if source is None:
                 guards = guarded.load(self.store, c, self.plan)
-                seen = [Seen(g, i, None, logits_of(learner, c, g.x, i)) for i, g in enumerate(guards)]
+                seen = [Seen(g, None, logits_of(learner, c, g.x, g.numbers)) for g in guards]
             else:
                 raw = self.read(source)
                 x, _ = c.preprocessing.apply(raw)
                 y = _known_targets(raw, c, self.plan)
-                seen = [Seen(Guard(raw.source, x, y), 0, None, logits_of(learner, c, x, len(c.tasks) - 1))]
+                one = Guard.of(raw.source, x, y, len(c.tasks) - 1)
+                seen = [Seen(one, None, logits_of(learner, c, x, one.numbers))]
             return {s.guard.name: float(s.measure(self.plan.target, served=False) or 0.0) for s in seen}
 
     def predict(self, source: Source, version: int | None = None, task: str | None = None) -> Predictions:
