@@ -410,3 +410,26 @@ def test_guards_of_many_updates_are_joined_and_still_guard(tmp_path: Path, task_
     assert "60 of 180 examples of the guard of update-1 to update-3" in record["removed"]
     if task_known:  # what is left is still predicted as what it was
         assert min(vault.evaluate().values()) > 0.9
+
+
+def test_the_head_grows_where_its_outputs_are_too_few(tmp_path: Path) -> None:
+    vault = init(tmp_path / "v", "mlp:64", **QUICK | {"outputs": 4, "class_weights": "balanced"})
+    for i, classes in enumerate(((0, 1), (2, 3), (4, 5, 6))):
+        assert vault.learn(digits(classes), force=True).promoted
+        assert contents.read(vault.store, i + 1).outputs == (4, 4, 8)[i]
+    x, y = digits((0, 1, 2, 3, 4, 5, 6), 100, start=1000)
+    said = open_vault(vault.path).predict((x, None))
+    assert said.classes == [0, 1, 2, 3, 4, 5, 6] and np.mean(np.array(said.labels) == y) > 0.85
+
+
+def test_a_head_that_cannot_grow_is_refused_and_nothing_changes(tmp_path: Path) -> None:
+    vault = init(
+        tmp_path / "v", "mlp:64", retain.DERpp(memory=50), **QUICK | {"outputs": 2, "memory_bytes": None}
+    )
+    vault.learn(digits((0, 1)))
+    before = state(vault)
+    with pytest.raises(
+        VaultError, match=r"made for 2 classes .* cannot grow: DERpp.* \(retain init --outputs 4\)"
+    ):
+        vault.learn(digits((2, 3)))
+    assert vault.store.versions() == [1] and state(vault) == before

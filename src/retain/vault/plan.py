@@ -36,7 +36,7 @@ class Plan:
     store: Stores = "examples"  # the most that may be kept of the data, for the method to learn from
     memory_bytes: str | None = None  # room for that, such as 2MB; none: 2000 examples
     outputs: int = (
-        128  # of the network: room for all classes to come; those that never came are never predicted
+        128  # of the network, for classes to come, which are never predicted before; more where needed
     )
     optimizer: Literal["sgd", "adam", "adamw"] = "adam"  # what moves the weights
     lr: float = 0.001  # learning rate

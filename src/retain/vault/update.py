@@ -19,6 +19,7 @@ from torch import Tensor
 
 from retain.combine import describe
 from retain.examples import Examples
+from retain.grow import grow
 from retain.learner import Learner
 from retain.vault import auto, calibrate, drift, guarded, scratch
 from retain.vault.contents import Contents, Learned, Maker, Progress, own_randomness, read, task_of
@@ -156,10 +157,10 @@ class _Updating:
         )  # fmt: skip
 
     def _outputs(self, now: int) -> int:
-        """The network's outputs, if they are enough: those of classes to come are there, and masked, from the start.
+        """The network's outputs: those of classes to come are there, and masked, and double where they are too few.
 
         Raises:
-            VaultError: there are more classes than outputs.
+            VaultError: there are more classes than a module of the caller's own has outputs.
             BadData: other numbers are to be predicted than before.
         """
         labels = self.p.labels
@@ -167,27 +168,36 @@ class _Updating:
             raise BadData(
                 f"{self.p.source} has {self.p.guard.y.shape[1]} numbers to predict, the vault {now}"
             )
-        if labels is not None and len(labels.names) > now:
-            fix = (
-                "a module with more outputs"
-                if self.maker.model is not None
-                else f"--outputs {2 * len(labels.names)}"
-            )
+        if labels is None or len(labels.names) <= now:
+            return now
+        if self.maker.model is not None:
             raise VaultError(
-                f"the network has {now} outputs, and there are {len(labels.names)} classes now: make a vault with {fix}"
+                f"the network has {now} outputs, and there are {len(labels.names)} classes now: make a vault with a "
+                "module with more outputs"
             )
-        return now
+        return max(2 * now, len(labels.names))
 
     def _learner(self) -> Learner:
         """The served version, about to learn."""
         weights = None
         if self.plan.class_weights == "balanced" and self.p.labels is not None:
             weights = balanced(self.p.train.labels(), self.contents.outputs)
+        c = self.contents
         if self.base is None:
-            return self.maker.fresh(
-                self.contents.method, self.p.preprocessing, self.contents.outputs, weights
+            return self.maker.fresh(c.method, c.preprocessing, c.outputs, weights)
+        if c.outputs == self.base.outputs:
+            return self.maker.learner(self.base, weights)
+        try:
+            return grow(
+                self.maker.learner(self.base),
+                lambda n: self.maker.fresh(c.method, c.preprocessing, n, weights if n == c.outputs else None),
+                c.outputs,
             )
-        return self.maker.learner(self.base, weights)
+        except ValueError as e:
+            raise VaultError(
+                f"the vault was made for {self.base.outputs} classes and there are more now: {e} "
+                f"(retain init --outputs {c.outputs})"
+            ) from e
 
     def _served(self, learner: Learner, old: list[Guard]) -> list[Tensor]:
         """The served version's logits on the old guards and the new one."""
