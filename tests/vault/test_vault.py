@@ -433,3 +433,29 @@ def test_a_head_that_cannot_grow_is_refused_and_nothing_changes(tmp_path: Path) 
     ):
         vault.learn(digits((2, 3)))
     assert vault.store.versions() == [1] and state(vault) == before
+
+
+def test_a_vault_imports_no_factory_that_its_user_has_not_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    code = """
+import torch
+def make(shape, outputs):
+    return torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(784, outputs))
+"""
+    (tmp_path / "stranger_nets.py").write_text(code)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    vault = init(tmp_path / "v", "stranger_nets:make", **QUICK)
+    vault.learn(digits((0, 1)))
+    del sys.modules["stranger_nets"]
+    x, _ = digits((0, 1), 5)
+    for model in (None, "others:make"):
+        with pytest.raises(
+            VaultError, match=r"code that is not in it, stranger_nets:make.*RETAIN_MODELS=stranger_nets"
+        ):
+            open_vault(vault.path, model).predict((x, None))
+    assert "stranger_nets" not in sys.modules
+    wanted = vault.predict((x, None)).probabilities
+    assert torch.equal(open_vault(vault.path, "stranger_nets:make").predict((x, None)).probabilities, wanted)
+    monkeypatch.setenv("RETAIN_MODELS", "shop.nets, stranger_nets")
+    assert torch.equal(open_vault(vault.path).predict((x, None)).probabilities, wanted)

@@ -26,7 +26,7 @@ from retain.method import Method
 from retain.types import Task
 from retain.vault.data import Labels, Preprocessing
 from retain.vault.errors import Damaged, VaultError
-from retain.vault.models import build
+from retain.vault.models import build, check_trust
 from retain.vault.plan import Charter
 from retain.vault.store import Store
 
@@ -207,20 +207,23 @@ class Maker:
     Args:
         charter: what the vault was told when it was made.
         model: the module that a vault with a model of the caller's own is about; it is copied, never changed.
+            Or the name of the factory that the vault may import.
 
     Raises:
-        VaultError: such a module is missing, or one is given that the vault does not want.
+        VaultError: such a module is missing, or one is given that the vault does not want; or it names a factory
+            that nobody here has named.
     """
 
-    def __init__(self, charter: Charter, model: nn.Module | None = None):
-        self.charter, self.model = charter, model
+    def __init__(self, charter: Charter, model: nn.Module | str | None = None):
+        check_trust(charter.model["name"], model if isinstance(model, str) else None)
+        self.charter, self.model = charter, model if isinstance(model, nn.Module) else None
         own = charter.model["name"] == "own"
-        if own and model is None:
+        if own and self.model is None:
             raise VaultError(
                 f"this vault is about a module of your own ({charter.model.get('class', '?')}): "
                 "open it in Python, as retain.open(path, model=...)"
             )
-        if model is not None and not own:
+        if self.model is not None and not own:
             raise VaultError(f"this vault makes its own model ({charter.model['name']}): open it without one")
 
     def module(self, preprocessing: Preprocessing, outputs: int) -> nn.Module:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import os
 import re
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -18,6 +19,7 @@ PLAIN: dict[str, Callable[[tuple[int, ...], int], nn.Module]] = {"cnn": CNN, "re
 HIDDEN = [256, 256]  # of an mlp that is not told
 WIDEST = 1_000_000
 FACTORY = re.compile(r"[^\W\d]\w*(\.[^\W\d]\w*)*:[^\W\d]\w*")
+TRUSTED = "RETAIN_MODELS"  # modules whose factories a vault may import
 RULE = "a model is mlp, mlp:400,400, cnn, resnet18 or PACKAGE.MODULE:FACTORY"
 
 
@@ -40,6 +42,28 @@ def parse_model(text: str) -> dict[str, Any]:
     if text in PLAIN or FACTORY.fullmatch(text):
         return {"name": text}
     raise VaultError(f"{RULE}, got {text!r}")
+
+
+def is_factory(name: str) -> bool:
+    """Whether it names code outside the package."""
+    return FACTORY.fullmatch(name) is not None and not name.startswith("mlp:")
+
+
+def check_trust(name: str, said: str | None) -> None:
+    """Raise VaultError where a vault names a factory that its user has not: importing it would run its code.
+
+    Args:
+        name: of the model, as the vault has it.
+        said: by the user, of this vault; beside it the variable TRUSTED counts, modules with commas.
+    """
+    if not is_factory(name) or said == name:
+        return
+    module = name.partition(":")[0]
+    if module not in [m.strip() for m in os.environ.get(TRUSTED, "").split(",")]:
+        raise VaultError(
+            f"this vault makes its network by code that is not in it, {name}: if you trust that code, set "
+            f"{TRUSTED}={module} (in Python also retain.open(path, model={name!r}))"
+        )
 
 
 def build(spec: Mapping[str, Any], shape: tuple[int, ...], outputs: int, seed: int) -> nn.Module:

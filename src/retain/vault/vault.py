@@ -48,7 +48,7 @@ class Predictions(NamedTuple):
 class Vault:
     """One model, version by version. Made by `retain.init`, opened by `retain.open`."""
 
-    def __init__(self, store: Store, model: nn.Module | None = None):
+    def __init__(self, store: Store, model: nn.Module | str | None = None):
         self.store = store
         self.charter = Charter.from_json(store.charter)
         self._model = model
@@ -311,20 +311,21 @@ def init(
     plan = Plan(**settings)
     if method is not None:
         auto.check(method, plan)
-    own = model if isinstance(model, nn.Module) else None
     spec = (
         parse_model(model) if isinstance(model, str) else {"name": "own", "class": type(model).__qualname__}
     )
     charter = Charter(plan, spec, method)
-    return Vault(Store.create(Path(path), charter.to_json()), own)
+    return Vault(Store.create(Path(path), charter.to_json()), model)
 
 
-def open_vault(path: str | Path, model: nn.Module | None = None) -> Vault:
+def open_vault(path: str | Path, model: nn.Module | str | None = None) -> Vault:
     """Open a vault, to read or to write.
 
     Args:
         path: its folder.
         model: the module of one's own that it is about, if it is; its weights count only before the first update.
+            Or the factory, PACKAGE.MODULE:FACTORY, that its network is made with: a vault is data, and nothing
+            that it names is imported unless it is named here or its module is in the variable RETAIN_MODELS.
 
     Raises:
         FileNotFoundError: there is no vault.
@@ -339,7 +340,7 @@ def _predictions(logits: Tensor, c: Contents, plan: Plan, where: list[str]) -> P
         p, names = _told(logits[:, known], c, plan), _class_names(c, known)
         return Predictions([names[i] for i in p.argmax(1).tolist()], p, names, where)
     p = _told(logits, c, plan)
-    columns: list[Any] = list(plan.columns or (f"y{k}" for k in range(logits.shape[1])))
+    columns: list[Any] = list(c.columns or (f"y{k}" for k in range(logits.shape[1])))
     labels = (
         [[int(v) for v in row] for row in (p > 0.5).tolist()] if plan.target == "multilabel" else p.tolist()
     )

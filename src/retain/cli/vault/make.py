@@ -12,6 +12,7 @@ from retain.experiment import from_plain
 from retain.method import Method
 from retain.vault import Plan
 from retain.vault import init as make
+from retain.vault.models import TRUSTED, is_factory
 
 HELP = """\
 usage: retain init PATH [flags]
@@ -52,7 +53,9 @@ def init(args: list[str]) -> int:
     method: Method[object] | None = None if kind is None else from_plain(kind, flags["method"])
     vault = make(path, flags["model"]["model"], method, **flags["vault"])
     say({"path": str(vault.path)}, f"made {vault.path}")
-    aside(f"retain: next: retain learn {vault.path} DATA")
+    module = flags["model"]["model"].partition(":")[0]
+    trusted = f"{TRUSTED}={module} " if is_factory(flags["model"]["model"]) else ""
+    aside(f"retain: next: {trusted}retain learn {vault.path} DATA")
     return 0
 
 
