@@ -115,7 +115,8 @@ def moment(g: Tensor, G: Tensor, margins: tuple[float, ...], task: int, step: in
     past, here = R[:, :-1].T.numpy(), R[:, -1].numpy()
     turned = []
     for margin in margins:
-        new, v = project(g, G, margin)
+        harmed = bool((G @ g < 0).any())  # where not, GEM steps along g whatever the margin
+        new, v = project(g, G, margin) if harmed else (g, G.new_zeros(len(G)))
         turned.append(Turned(margin, v.numpy(), (new @ basis).numpy(), degrees(new, G), (G @ new).numpy()))
     return Moment(task, step, past, here, degrees(g, G), tuple(turned))
 
