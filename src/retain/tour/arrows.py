@@ -28,7 +28,9 @@ def in_plane(m: Moment, turned: Turned, words: Words) -> Panel:
     def at(v: Array) -> Point:
         return x0 + scale * float(v[0]), y0 - scale * float(v[1])
 
-    parts = [f'<rect x="0" y="24" width="{n(x0)}" height="{HIGH - 24}" fill="var(--wash)"/>']
+    parts = [
+        f'<rect x="0" y="24" width="{n(x0)}" height="{HIGH - 24}" fill="var(--rule)" fill-opacity="0.6"/>'
+    ]
     parts.append(stroke([(x0, 24), (x0, HIGH)], "soft", "3 3", 1))
     parts.append(label(4, 14, words["in_plane"], "ink", size=13))
     past = m.past[0] / np.linalg.norm(m.past[0]) * reach * 0.9
@@ -104,7 +106,7 @@ def _cone(past: Array, centre: Point, far: float) -> str:
     corners = [centre, edges[0], (x0 + far * tip[0], y0 - far * tip[1]), edges[1]]
     inside = " ".join(f"{n(x)},{n(y)}" for x, y in corners)
     return (
-        f'<rect x="0" y="24" width="{WIDE}" height="{HIGH - 24}" fill="var(--wash)"/>'
+        f'<rect x="0" y="24" width="{WIDE}" height="{HIGH - 24}" fill="var(--rule)" fill-opacity="0.6"/>'
         f'<polygon points="{inside}" fill="var(--paper)" stroke="var(--soft)" stroke-dasharray="3 3"/>'
     )
 

@@ -112,7 +112,7 @@ def _map(s: Surface, task: int, plain: Path, path: Path, words: Words) -> Panel:
     """One task's loss over the plane, and two paths."""
     half_a, half_b = (s.a[1] - s.a[0]) / 2, (s.b[1] - s.b[0]) / 2  # a grid point is the middle of its cell
     frame = Frame(
-        (s.a[0] - half_a, s.a[-1] + half_a), (s.b[0] - half_b, s.b[-1] + half_b), width=360, height=366
+        (s.a[0] - half_a, s.a[-1] + half_a), (s.b[0] - half_b, s.b[-1] + half_b), width=360, height=374
     )
     (x0, y0), (x1, y1) = frame.at(frame.x[0], frame.y[0]), frame.at(frame.x[1], frame.y[1])
     image = heat(s.losses[task], float(s.losses[task].min()), float(s.losses[task].max()))
@@ -127,7 +127,7 @@ def _map(s: Surface, task: int, plain: Path, path: Path, words: Words) -> Panel:
         part = p.at if p is plain else p.at[p.learned :]  # up to theta_b they are the same
         frame.line(part[:, 0], part[:, 1], (METHODS[kind][0], METHODS[kind][1]), 2.5)
         frame.add(dot(*frame.at(*p.at[-1]), METHODS[kind][0], 5, hollow=p.lam > 0))
-    for name, point in zip(("θ_0", "θ_b", "θ_*"), s.points, strict=True):
+    for name, point in zip(("θ⁰", "θᵇ", "θ*"), s.points, strict=True):
         x, y = frame.at(*point)
         frame.add(dot(x, y, "ink", 3.5), label(x + 9, y + 4, name, "ink", size=14))
     said = words["surface_said"].format(
@@ -141,10 +141,10 @@ def _parameters(lecture: Lecture, words: Words) -> Picture:
     two = lecture.parameters
     high = 1.05 * max(float(m.loss.max()) for m in (two.small, two.large))
     low = 0.95 * min(float(m.accuracy.min()) for m in (two.small, two.large))
-    panels = []
-    for m, size in ((two.small, "small"), (two.large, "large")):
-        title = words[size].format(figure(m.fisher))
-        panels += [_moved(m, title, high, words), _right(m, title, low, words)]
+    both = [
+        (m, words[size].format(figure(m.fisher))) for m, size in ((two.small, "small"), (two.large, "large"))
+    ]
+    panels = [_moved(*one, high, words) for one in both] + [_right(*one, low, words) for one in both]
     legend = ((words["measured"], METHODS["ewc"]), (words["parabola"], METHODS["sgd"]))
     return Picture("parameters", (Variant("", tuple(panels)),), legend=legend)
 

@@ -27,7 +27,7 @@ const toy = (() => {
   const words = JSON.parse(document.getElementById("toy-words").textContent);
   const find = (id) => document.getElementById(id);
   const svg = find("toy-drawing");
-  const [width, height, reach] = [640, 420, 3.2]; // pixels; the plane shows |theta_1| <= reach
+  const [width, height, reach] = [400, 330, 3.1]; // pixels; the plane shows |theta_1| <= reach
   const scale = width / (2 * reach);
   const pixel = ([x, y]) => [width / 2 + scale * x, height / 2 - scale * y];
   const strength = (position) => (position === 0 ? 0 : 10 ** (position / 10 - 2)); // 0, then 0.0126 to 100
@@ -47,14 +47,14 @@ const toy = (() => {
       draw("ellipse", { cx, cy, rx, ry, fill: `var(--${colour})`, "fill-opacity": 0.06, stroke: `var(--${colour})`, "stroke-opacity": 0.45 });
     }
     draw("circle", { cx, cy, r: 3, fill: `var(--${colour})` });
-    draw("text", { x: cx + 8, y: cy - 8, fill: `var(--${colour})`, "font-size": 15 }, words.best[task]);
+    draw("text", { x: cx + 8, y: cy - 8, fill: `var(--${colour})`, "font-size": 14 }, words.best[task]);
   }
 
   function walk(points, colour, dashes) {
     const line = points.map((p) => pixel(p).map((v) => v.toFixed(1)).join(",")).join(" ");
-    draw("polyline", { points: line, fill: "none", stroke: `var(--${colour})`, "stroke-width": 3, "stroke-dasharray": dashes });
+    draw("polyline", { points: line, fill: "none", stroke: `var(--${colour})`, "stroke-width": 2.5, "stroke-dasharray": dashes });
     const [cx, cy] = pixel(points.at(-1));
-    draw("circle", { cx, cy, r: 5.5, fill: `var(--${colour})`, stroke: "var(--paper)", "stroke-width": 1.5 });
+    draw("circle", { cx, cy, r: 4.5, fill: `var(--${colour})`, stroke: "var(--paper)", "stroke-width": 1.5 });
   }
 
   function update() {
@@ -71,10 +71,10 @@ const toy = (() => {
     bowl(t, 1, "purple");
     walk(paths.sgd.slice(0, until + 1), "orange", "2 4");
     if (until > t.steps) walk(paths.guarded.slice(t.steps, until + 1), kind === "ewc" ? "blue" : "green", "none");
-    for (const [name, at] of [["θ_0", t.start], ["θ_b", paths.sgd[t.steps]]]) {
+    for (const [name, at] of [["θ⁰", t.start], ["θᵇ", paths.sgd[t.steps]]]) {
       const [cx, cy] = pixel(at);
       draw("circle", { cx, cy, r: 4, fill: "var(--ink)" });
-      draw("text", { x: cx - 10, y: cy + 20, fill: "var(--ink)", "font-size": 15 }, name);
+      draw("text", { x: cx - 10, y: cy + 20, fill: "var(--ink)", "font-size": 14 }, name);
     }
 
     for (const [id, value] of [["toy-lam", short(lam)], ["toy-b1", short(b1)], ["toy-step", String(until)]]) {

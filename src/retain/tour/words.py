@@ -16,7 +16,7 @@ WORDS: dict[str, dict[str, str]] = {
         "ewc": "EWC",
         "loss": "loss (nats)",
         "task_loss": "loss of task {}",
-        "axis_1": "along θ_b − θ_0",
+        "axis_1": "along θᵇ − θ⁰",
         "axis_2": "across it",
         "move": "added to the parameter",
         "small": "small b = {}",
@@ -52,7 +52,7 @@ WORDS: dict[str, dict[str, str]] = {
         "ewc": "EWC",
         "loss": "损失（奈特）",
         "task_loss": "任务 {} 的损失",
-        "axis_1": "沿 θ_b − θ_0",
+        "axis_1": "沿 θᵇ − θ⁰",
         "axis_2": "与之垂直",
         "move": "参数的改变量",
         "small": "b 小，= {}",
@@ -80,9 +80,9 @@ def percent(value: float) -> str:
     """A share as a percentage.
 
     >>> percent(0.8567)
-    '85.7 %'
+    '85.7\\u202f%'
     """
-    return f"{100 * value:.1f} %"
+    return f"{100 * value:.1f}\u202f%"
 
 
 def points(value: float) -> str:
