@@ -21,7 +21,7 @@ TURN, LIFT = math.radians(52), math.radians(22)  # from where the space is looke
 
 def in_plane(m: Moment, turned: Turned, words: Words) -> Panel:
     """One past task: g, g_1 and g' in the plane of g and g_1; shaded: where task 1's loss would rise."""
-    reach = max(np.linalg.norm(m.g), np.linalg.norm(turned.g))
+    reach = max(float(np.linalg.norm(m.g)), float(np.linalg.norm(turned.g)))
     x0, y0 = WIDE * 0.36, HIGH * 0.86
     scale = min((WIDE - x0 - 24), (y0 - 34)) / reach
 
@@ -44,7 +44,7 @@ def in_plane(m: Moment, turned: Turned, words: Words) -> Panel:
 
 def in_space(m: Moment, turned: Turned, words: Words) -> Panel:
     """Two past tasks: the space of g, g_1 and g_2 in parallel projection; the floor is the plane of g_1, g_2."""
-    reach = max(np.linalg.norm(m.g), np.linalg.norm(turned.g))
+    reach = max(float(np.linalg.norm(m.g)), float(np.linalg.norm(turned.g)))
     x0, y0, scale = WIDE * 0.45, HIGH * 0.72, (HIGH * 0.6) / reach
 
     def at(v: Array) -> Point:

@@ -77,10 +77,10 @@ WORDS: dict[str, dict[str, str]] = {
 
 
 def percent(value: float) -> str:
-    """A share as a percentage.
+    r"""A share as a percentage.
 
     >>> percent(0.8567)
-    '85.7\\u202f%'
+    '85.7\u202f%'
     """
     return f"{100 * value:.1f}\u202f%"
 
@@ -95,10 +95,10 @@ def points(value: float) -> str:
 
 
 def figure(value: float) -> str:
-    """A number to three significant digits; whole ones with thin spaces.
+    r"""A number to three significant digits; from a thousand on the whole number, its thousands apart.
 
     >>> figure(0.012345), figure(10000), figure(0), figure(-2.5)
-    ('0.0123', '10 000', '0', '−2.5')
+    ('0.0123', '10\u202f000', '0', '−2.5')
     """
-    text = f"{value:,.0f}".replace(",", " ") if abs(value) >= 1000 else f"{value:.3g}"
+    text = f"{value:,.0f}".replace(",", "\u202f") if abs(value) >= 1000 else f"{value:.3g}"
     return text.replace("-", "−")
