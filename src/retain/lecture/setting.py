@@ -25,6 +25,7 @@ class Setting:
     samples: int = 6000  # training images a task
     test_samples: int = 1000  # test images a task
     hidden: tuple[int, ...] = (30,)  # widths of the network's hidden layers
+    grid: int = 25  # points along each side of the loss surfaces
     lams: tuple[float, ...] = (0.0, 1.0, 10.0, 100.0, 10_000.0)  # strengths of EWC that are tried
     lam: float = 100.0  # the one that is shown first, one of `lams`
     l2_lams: tuple[float, ...] = (0.01, 0.03, 0.1)  # strengths of L2 that are tried
@@ -37,6 +38,8 @@ class Setting:
         for name in ("samples", "test_samples", "generated"):
             if getattr(self, name) < 100:
                 raise ValueError(f"{name} must be >= 100, got {getattr(self, name)}")
+        if self.grid < 2:
+            raise ValueError(f"grid must be >= 2, got {self.grid}")
         if not 1 <= self.digits <= 5:
             raise ValueError(f"digits must be 1 to 5 tasks, got {self.digits}")
         for one, many in (("lam", self.lams), ("l2_lam", self.l2_lams)):

@@ -21,7 +21,6 @@ from retain.methods.naive import Naive
 
 Array = NDArray[np.float64]
 
-GRID = 25  # points along each side of the plane's window
 ROOM = 0.3  # of the window around what it must show, as a share of its width
 
 
@@ -76,9 +75,9 @@ class Surface:
     points: Array  # [3, 2]: theta_0, theta_b, theta_*
     off: Array  # [3]: their distance from the plane; 0 but for rounding
     at_points: Array  # [3, 2]: task 1's and task 2's loss of the three networks themselves
-    a: Array  # [GRID]: first coordinates, ascending
-    b: Array  # [GRID]: second coordinates, ascending
-    losses: Array  # [2, GRID, GRID]: mean loss of task 1, of task 2, at (a[j], b[i])
+    a: Array  # [grid]: first coordinates, ascending
+    b: Array  # [grid]: second coordinates, ascending
+    losses: Array  # [2, grid, grid]: mean loss of task 1, of task 2, at (a[j], b[i])
     paths: tuple[Path, ...]  # by lam, ascending; the first is plain SGD's
 
 
@@ -98,8 +97,8 @@ def surface(setting: Setting, tell: Callable[[], None] = lambda: None) -> Surfac
         paths.append(Path(lam, w.learned, at, off, np.array([w.losses(t) for t in w.thetas])))
         tell()
     points, off = plane.project(corners)
-    a, b = _window(np.concatenate([points, *(p.at for p in paths)]))
-    losses = np.empty((2, GRID, GRID))
+    a, b = _window(np.concatenate([points, *(p.at for p in paths)]), setting.grid)
+    losses = np.empty((2, setting.grid, setting.grid))
     for i, y in enumerate(b):
         for j, x in enumerate(a):
             losses[:, i, j] = plain.losses(plane.at(x, y))
@@ -108,9 +107,9 @@ def surface(setting: Setting, tell: Callable[[], None] = lambda: None) -> Surfac
     return Surface(points, off, at_points, a, b, losses, tuple(paths))
 
 
-def _window(at: Array) -> tuple[Array, Array]:
+def _window(at: Array, grid: int) -> tuple[Array, Array]:
     """The coordinates of a square grid around points [n, 2]."""
     low, high = at.min(0), at.max(0)
     half = (0.5 + ROOM / 2) * float((high - low).max())
-    a, b = (np.linspace(m - half, m + half, GRID) for m in (low + high) / 2)
+    a, b = (np.linspace(m - half, m + half, grid) for m in (low + high) / 2)
     return a, b

@@ -7,13 +7,12 @@ from pathlib import Path
 
 from retain.files import write_atomically
 from retain.lecture import Lecture
-from retain.tour.draw import sheet
 from retain.tour.page import render
 from retain.tour.pictures import pictures
 from retain.tour.tables import tables
-from retain.tour.words import LANGUAGES, WORDS
+from retain.tour.words import LANGUAGES
 
-__all__ = ["LANGUAGES", "write_tour"]
+__all__ = ["LANGUAGES", "pictures", "write_tour"]
 
 
 def write_tour(lecture: Lecture, folder: Path, languages: Sequence[str] = tuple(LANGUAGES)) -> list[Path]:
@@ -35,9 +34,8 @@ def write_tour(lecture: Lecture, folder: Path, languages: Sequence[str] = tuple(
         pages.append(folder / f"tour.{language}.html")
         others = [other for other in languages if other != language]
         write_atomically(pages[-1], render(lecture, language, others).encode())
-    for name, picture in pictures(lecture, WORDS[languages[0]]).items():
-        drawn = sheet(picture.shown.panels, picture.legend)
-        write_atomically(folder / "pictures" / f"{name}.svg", drawn.encode())
+    for name, picture in pictures(lecture, languages[0]).items():
+        write_atomically(folder / "pictures" / f"{name}.svg", picture.svg().encode())
     for name, text in tables(lecture).items():
         write_atomically(folder / "data" / f"{name}.csv", text.encode())
     return pages

@@ -13,8 +13,8 @@ from retain.lecture import Lecture, Moved, Path, Surface
 from retain.result import Result
 from retain.tour.arrows import from_above, in_plane, in_space
 from retain.tour.contact import contact, matrix
-from retain.tour.draw import Frame, Lined, Panel, dot, heat, label, stroke
-from retain.tour.words import figure, percent
+from retain.tour.draw import Frame, Lined, Panel, dot, heat, label, sheet, stroke
+from retain.tour.words import WORDS, figure, percent
 
 Words = Mapping[str, str]
 Legend = tuple[tuple[str, Lined], ...]
@@ -46,9 +46,16 @@ class Picture:
         """What is shown first."""
         return next(v for v in self.variants if v.key == self.first)
 
+    def svg(self) -> str:
+        """What is shown first, as an SVG file of its own."""
+        return sheet(self.shown.panels, self.legend)
 
-def pictures(lecture: Lecture, words: Words) -> dict[str, Picture]:
-    """All of them, by name, in the lecture's order."""
+    _repr_svg_ = svg  # a notebook shows it so
+
+
+def pictures(lecture: Lecture, language: str = "en") -> dict[str, Picture]:
+    """All of them, by name, in the lecture's order; `language` is en or zh."""
+    words = WORDS[language]
     made = (
         _orders(lecture, words), _surface(lecture, words), _parameters(lecture, words), _three(lecture, words),
         _plane(lecture, words), _space(lecture, words), _dreams(lecture, words), _matrices(lecture, words),
