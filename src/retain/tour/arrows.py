@@ -78,7 +78,7 @@ def from_above(m: Moment, turned: Turned, words: Words) -> Panel:
     def at(v: Array) -> Point:
         return x0 + scale * float(v[0]), y0 - scale * float(v[1])
 
-    parts = [_cone(m.past[:, :2], (x0, y0), far)]
+    parts = [_cone(m.past[:, :2], (x0, y0), far), f'<rect width="{WIDE}" height="24" fill="var(--paper)"/>']
     parts.append(label(4, 14, words["from_above"], "ink", size=13))
     for k, past in enumerate(m.past):
         v = past[:2] / np.linalg.norm(past[:2])
@@ -87,7 +87,12 @@ def from_above(m: Moment, turned: Turned, words: Words) -> Panel:
         parts += [arrow((x0, y0), (x, y), PAST, "6 4"), label(x + 4, y + 15, f"g{k + 1}", PAST, size=15)]
     for v, name, colour in ((flat[0], "g", G), (flat[1], "g′", NEW)):
         x, y = at(v)
-        parts += [arrow((x0, y0), (x, y), colour), label(x + 7, y - 5, name, colour, size=15)]
+        u, w = (
+            (x - x0, y - y0) if math.hypot(x - x0, y - y0) > 1 else (-1.0, -1.0)
+        )  # the label goes on beyond
+        beyond = 15 / math.hypot(u, w)
+        tip = (x + beyond * u, y + beyond * w + 5)
+        parts += [arrow((x0, y0), (x, y), colour), label(*tip, name, colour, "middle", 15)]
     parts.append(dot(x0, y0, "ink", 3))
     return Panel("".join(parts), WIDE, HIGH, _said(m, turned, words))
 

@@ -134,9 +134,9 @@ def _map(s: Surface, task: int, plain: Path, path: Path, words: Words) -> Panel:
         part = p.at if p is plain else p.at[p.learned :]  # up to theta_b they are the same
         frame.line(part[:, 0], part[:, 1], (METHODS[kind][0], METHODS[kind][1]), 2.5)
         frame.add(dot(*frame.at(*p.at[-1]), METHODS[kind][0], 5, hollow=p.lam > 0))
-    for name, point in zip(("θ⁰", "θᵇ", "θ*"), s.points, strict=True):
+    for name, point, down in zip(("θ⁰", "θᵇ", "θ*"), s.points, (19, 19, 4), strict=True):
         x, y = frame.at(*point)
-        frame.add(dot(x, y, "ink", 3.5), label(x + 9, y + 4, name, "ink", size=14))
+        frame.add(dot(x, y, "ink", 3.5), label(x + 9, y + down, name, "ink", size=14))
     said = words["surface_said"].format(
         task=task + 1, sgd=figure(plain.losses[-1, task]), ewc=figure(path.losses[-1, task]), lam=figure(path.lam)
     )  # fmt: skip

@@ -47,7 +47,7 @@ const toy = (() => {
       draw("ellipse", { cx, cy, rx, ry, fill: `var(--${colour})`, "fill-opacity": 0.06, stroke: `var(--${colour})`, "stroke-opacity": 0.45 });
     }
     draw("circle", { cx, cy, r: 3, fill: `var(--${colour})` });
-    draw("text", { x: cx + 8, y: cy - 8, fill: `var(--${colour})`, "font-size": 14 }, words.best[task]);
+    draw("text", { x: cx, y: cy - 10, fill: `var(--${colour})`, "font-size": 14, "text-anchor": "middle" }, words.best[task]);
   }
 
   function walk(points, colour, dashes) {
