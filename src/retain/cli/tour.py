@@ -14,6 +14,7 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
 from retain.cli.errors import WrongUse
 from retain.cli.flags import Group, asks_for_help, help_of, parse
+from retain.cli.folder import claim
 from retain.cli.names import positionals
 from retain.lecture import PARTS, Setting, compute
 from retain.tour import LANGUAGES, write_tour
@@ -68,11 +69,11 @@ def command(args: list[str]) -> int:
     if not set(languages) <= set(LANGUAGES) or len(set(languages)) < len(languages):
         raise WrongUse(f"--lang must be some of {','.join(LANGUAGES)}, each once, got {options.lang!r}")
     out = Path(words[0] if words else OUT)
-    out.mkdir(parents=True, exist_ok=True)  # says now, not after a minute, that it cannot be written
     torch.set_num_threads(1)
-    with Steps(options.quiet) as steps:
-        lecture = compute(Setting(seed=options.seed), steps.tell)
-    pages = write_tour(lecture, out, languages)
+    with claim(out, [], resume=False, force=False):  # says now, not after a minute, that it cannot be written
+        with Steps(options.quiet) as steps:
+            lecture = compute(Setting(seed=options.seed), steps.tell)
+        pages = write_tour(lecture, out, languages)
     for page in pages:
         print(page)
     if not options.quiet:
