@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 from tests.cli.process import gone, start
-from tests.unit.lecture_examples import SMALL
+from tests.unit.lecture_examples import SMALL, lecture
 
 from retain.cli import tour
 from retain.cli.main import main
@@ -29,7 +29,7 @@ def small(monkeypatch: pytest.MonkeyPatch) -> list[int]:
 
 
 def test_it_writes_the_pages_and_says_where_and_what_it_does(
-    small: list[int], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    small: list[int], tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     assert main(["tour", str(tmp_path / "out"), "--lang", "zh,en", "--seed", "3"]) == 0
     said = capsys.readouterr()
@@ -41,6 +41,7 @@ def test_it_writes_the_pages_and_says_where_and_what_it_does(
         assert line.startswith(f"tour: {tour.SAYS[part]} [{i} of {len(PARTS)}, ")
     assert small == [3]
     assert "测试准确率" in (tmp_path / "out" / "pictures" / "orders.svg").read_text(encoding="utf-8")
+    monkeypatch.setattr(tour, "compute", lambda setting, tell: lecture())
     assert main(["tour", str(tmp_path / "out"), "--lang", "en", "--quiet"]) == 0  # over what is there
     assert capsys.readouterr() == (f"{pages[1]}\n", "")
 

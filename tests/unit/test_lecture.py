@@ -123,7 +123,7 @@ def test_the_two_parameters_have_the_second_derivatives_they_are_said_to_have(pl
         assert m.fisher == pytest.approx(float(second), rel=1e-9)
         assert m.second == pytest.approx(float(second), rel=1e-3)
         for i in (0, 20, 33):
-            assert m.loss[i] == pytest.approx(float(loss(one.detach() + m.moves[i])), rel=1e-9)
+            assert m.loss[i] == pytest.approx(float(loss(one + m.moves[i]).detach()), rel=1e-9)
             assert m.parabola[i] == pytest.approx(m.loss[20] + m.fisher * m.moves[i] ** 2 / 2)
     assert np.array_equal(two.small.moves, two.large.moves) and two.small.moves[20] == 0
     assert np.ptp(two.small.loss) < np.ptp(two.large.loss)
