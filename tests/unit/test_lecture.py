@@ -180,6 +180,13 @@ def test_coordinates_keep_lengths_and_angles(k: int) -> None:
     assert np.linalg.norm(within.turned[0].g) < 1e-9 if k == 1 else True
 
 
+def test_a_gradient_that_harms_no_past_task_is_left_alone_whatever_the_margin() -> None:
+    G = torch.eye(2, 9, dtype=torch.float64)
+    m = moment(G.sum(0), G, (0.0, 0.5), 3, 1)
+    for t in m.turned:
+        assert np.allclose(t.g, m.g) and t.v.tolist() == [0, 0] and t.degrees == pytest.approx([45, 45])
+
+
 def test_gem_keeps_every_angle_from_being_obtuse_on_the_real_run() -> None:
     gem = lecture().gem
     assert all(0 < o <= n for o, n in zip(gem.obtuse, gem.looked, strict=True))
