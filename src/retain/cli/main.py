@@ -12,6 +12,7 @@ from retain.cli.errors import FAILED, STOPPED, WRONG_USE, Failed, Stopped, Wrong
 
 COMMANDS = {
     "demo": "watch a network forget, and EWC, GEM and generative replay prevent it, on real data",
+    "tour": "the lecture on lifelong learning as pages to play with, drawn from real runs",
     "run": "one method on one stream, or an experiment from a file",
     "compare": "many methods and seeds on one stream, side by side",
     "reproduce": "published results, run again and compared with what was published",
@@ -54,6 +55,7 @@ commands:
 
 examples:
   retain demo
+  retain tour
   retain run permuted ewc --tasks 3 --lam 30 --out out/ewc
   retain run out/ewc/result.json --seed 1 --out out/ewc-1
   retain compare split --methods naive,ewc,replay --seeds 3 --scenario class
