@@ -34,9 +34,9 @@ from retain.cli.output import matrix
 from retain.experiment import Experiment, Settings
 from retain.learner import Learner
 from retain.record import Cells, Evaluator
-from retain.report import figures, sentence, summarise, write_pngs, write_report
+from retain.report import curves, figures, sentence, summarise, write_pngs, write_report
 from retain.report.lines import group
-from retain.report.table import caveats
+from retain.report.words import caveats
 from retain.result import Result
 from retain.sitting import CHECKPOINT
 
@@ -267,7 +267,7 @@ def test_reports_show_what_was_measured(evaluate: str, names: tuple[str, ...], t
             assert row.intransigence == whole_row.intransigence
     said = [s for s in caveats(results) if s.startswith("no ")]
     assert len(said) == 1 or (not said and len(names) == 3)
-    assert figures.MEAN not in figures.panels(group(results)[0])
+    assert curves.MEAN not in curves.panels(group(results)[0])
 
 
 def test_the_heat_map_holds_the_measured_cells_alone_and_the_table_dashes() -> None:

@@ -16,7 +16,8 @@ from retain.report import (
     summarise,
     table,
 )
-from retain.report.table import Stat, caveats, percent
+from retain.report.table import Stat, percent
+from retain.report.words import caveats
 from retain.result import Result
 
 example = examples.example

@@ -16,7 +16,7 @@ from rich.text import Text
 from retain.cli import names
 from retain.report import sentence, table
 from retain.report.lines import clean, group
-from retain.report.table import caveats, left_out
+from retain.report.words import caveats, left_out
 from retain.result import Result
 
 WIDTH = 110  # of tables where there is no terminal to ask

@@ -11,7 +11,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from retain.report.check import find_results
-from retain.report.table import Row, Stat, sentence, summarise, table
+from retain.report.table import Row, Stat, summarise, table
+from retain.report.words import sentence
 from retain.result import Result
 
 __all__ = ["Row", "Stat", "find_results", "sentence", "summarise", "table", "write_pngs", "write_report"]

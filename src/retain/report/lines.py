@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+import re
 import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
+from itertools import cycle
 from typing import Any
 
 import numpy as np
@@ -26,6 +28,7 @@ COLOURS = {
     "joint": "#8A8A8A",
 }
 OTHERS = ("#7F5FC7", "#A6761D", "#66A61E", "#B2182B", "#01808C", "#E377C2", "#7A7A2E", "#4D6FE0")
+DASHES = ((7, 2), (2, 2), (7, 2, 2, 2), (4, 4))  # of lines that have no colour of their own in the list above
 ORDER = ("naive", "l2", "ewc", "gem", "generative-replay", "replay")  # then the others, then joint
 
 # Settings that change from seed to seed, or that do not change what is learned.
@@ -43,6 +46,7 @@ class Line:
     name: str  # the same in one spelling
     colour: str
     runs: tuple[Result, ...]  # ascending by seed
+    dash: tuple[int, ...] = ()  # of its stroke: told apart without colours too; empty: solid
 
     @cached_property
     def matrix(self) -> NDArray[np.float64]:
@@ -132,6 +136,24 @@ def _group(stream: str, results: list[Result], colours: Mapping[str, str]) -> Gr
 def canonical(name: str) -> str:
     """One spelling: "Generative_Replay" is "generative-replay"."""
     return clean(name).lower().replace("_", "-").replace(" ", "-")
+
+
+def slug(text: str) -> str:
+    """A part of a file's name: of letters, digits and dashes.
+
+    >>> slug("Split MNIST / class")
+    'split-mnist-class'
+    """
+    return re.sub(r"[^a-z0-9]+", "-", text.lower()).strip("-")[:40]
+
+
+def names(groups: Sequence[Group]) -> list[str]:
+    """A file name for each stream, each another."""
+    out: list[str] = []
+    for g in groups:
+        name = slug(g.label) or "stream"
+        out.append(name if name not in out else f"{name}-{len(out) + 1}")
+    return out
 
 
 def clean(text: object) -> str:
@@ -243,12 +265,15 @@ def _colours(names: Sequence[str]) -> dict[str, str]:
 
 
 def _shade(lines: list[Line]) -> list[Line]:
-    """Lines of the same method keep its hue and differ in lightness."""
-    out = []
+    """Lines of the same method keep its hue and differ in lightness; those not of the list are dashed."""
+    out: list[Line] = []
+    others = cycle(DASHES)
     for line in lines:
         same = [other for other in lines if other.name == line.name]
         lighter = same.index(line) / max(len(same), 2) * 0.75
         rgb = [int(line.colour[i : i + 2], 16) for i in (1, 3, 5)]
         mixed = "#" + "".join(f"{round(c + (255 - c) * lighter):02X}" for c in rgb)
-        out.append(replace(line, colour=mixed))
+        own = line.name in COLOURS and not lighter
+        dash = (5, 3) if line.joint else () if own else next(others)
+        out.append(replace(line, colour=mixed, dash=dash))
     return out

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 from pathlib import Path
 
 import vl_convert
 
 from retain.files import write_atomically
-from retain.report import figures
-from retain.report.lines import Group, group
+from retain.report import curves, figures
+from retain.report.lines import group, names
 from retain.result import Result
 
 
@@ -19,18 +18,9 @@ def write(results: Sequence[Result], folder: Path) -> list[Path]:
     groups = group(results)
     out: list[Path] = []
     for g, name in zip(groups, names(groups), strict=True):
-        for kind, spec in (("curves", figures.curves(g)), ("matrices", figures.sheet(g))):
+        for kind, spec in (("curves", curves.figure(g)), ("matrices", figures.sheet(g))):
             spec["config"] = {**spec["config"], "background": "#ffffff", "padding": 14}
             png = vl_convert.vegalite_to_png(spec, vl_version=figures.VL_VERSION, scale=2)
             out.append(folder / f"{kind}-{name}.png")
             write_atomically(out[-1], png)
-    return out
-
-
-def names(groups: Sequence[Group]) -> list[str]:
-    """A file name for each stream: of letters, digits and dashes, each another."""
-    out: list[str] = []
-    for g in groups:
-        name = re.sub(r"[^a-z0-9]+", "-", g.label.lower()).strip("-")[:40] or "stream"
-        out.append(name if name not in out else f"{name}-{len(out) + 1}")
     return out
