@@ -14,7 +14,7 @@ from retain.report.figures import FEW, Points, Spec, edges, floor, on_axis, phas
 from retain.report.lines import Group, Line
 from retain.statistics import t_factor
 
-ROWS = 4_200  # points in one figure: above it, curves are thinned to keep the file small and quick
+ROWS = 2_400  # points in one figure: above it, curves are thinned (a panel is a few hundred pixels wide)
 MEAN = "mean of all tasks"
 ENOUGH = 3  # seeds from which an interval is shaded; of two it would fill the figure, so their range is
 DATA = "curves"  # the name of the figure's rows
