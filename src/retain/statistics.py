@@ -169,7 +169,14 @@ def compare(values: Mapping[str, Values], against: Literal["all", "best"] = "all
     if against == "best" and names:
         best = max(names, key=lambda m: float(np.mean(list(values[m].values()))))
         pairs = [(best, m) for m in names if m != best]
-    found = [difference(a, b, values[a], values[b]) for a, b in pairs if set(values[a]) & set(values[b])]
+    return corrected([
+        difference(a, b, values[a], values[b]) for a, b in pairs if set(values[a]) & set(values[b])
+    ])  # fmt: skip
+
+
+def corrected(found: Sequence[Difference]) -> list[Difference]:
+    """The same differences as one family, their p values corrected by Holm's method."""
+    found = list(found)
     tested = [i for i, d in enumerate(found) if d.p is not None]
     adjusted = holm([p for d in found if (p := d.p) is not None])
     for i, p in zip(tested, adjusted, strict=True):

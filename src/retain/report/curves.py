@@ -10,8 +10,8 @@ import altair as alt
 import numpy as np
 from numpy.typing import NDArray
 
-from retain.report.figures import FEW, Points, Spec, edges, floor, on_axis, phases, spec
-from retain.report.lines import Group, Line
+from retain.report.figures import Points, Spec, edges, floor, on_axis, phases, spec
+from retain.report.lines import FEW, Group, Line
 from retain.statistics import t_factor
 
 ROWS = 2_400  # points in one figure: above it, curves are thinned (a panel is a few hundred pixels wide)

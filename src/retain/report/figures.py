@@ -9,13 +9,12 @@ import altair as alt
 import numpy as np
 from numpy.typing import NDArray
 
-from retain.report.lines import Group, Line
+from retain.report.lines import FEW, Group, Line
 from retain.result import Result
 
 Spec = dict[str, Any]
 Points = list[dict[str, Any]]
 
-FEW = 6  # tasks that get a panel each, and past tasks that get a line each
 MANY = 100  # tasks up to which a cell of a matrix keeps its size
 UNMEASURED = "#d3d6db"  # cells of a matrix, against the lightest of those that were measured
 VL_VERSION = ".".join(alt.SCHEMA_VERSION.removeprefix("v").split(".")[:2])
@@ -80,22 +79,16 @@ def phases(g: Group, at: list[int], top: float) -> list[Any]:
     out = [rules.mark_rule(color="#8b929c", strokeDash=[1, 3]).encode(x="x:Q")] if len(at) > 2 else []
     if len(g.tasks) > FEW:
         return out
-    shown = range(1, len(at)) if numbered(g) else g.tasks
+    shown = range(1, len(at)) if g.numbered else g.tasks
     middle = [{"x": (a + b) / 2, "text": f"learn {t}"} for a, b, t in zip(at, at[1:], shown, strict=False)]
     text = alt.Chart(alt.InlineData(values=middle))
     mark = text.mark_text(baseline="bottom", dy=-4, color="#7b828c", fontSize=10, limit=270 // len(g.tasks))
     return [*out, mark.encode(x="x:Q", y=alt.datum(top), text="text:N")]
 
 
-def numbered(g: Group) -> bool:
-    """Whether the tasks' numbers are shown where there is no room for their names."""
-    return len(g.tasks) > FEW or max(map(len, g.tasks)) > 7
-
-
 def _sides(g: Group) -> tuple[list[str], list[str]]:
     """The names of a matrix's columns and of its rows."""
-    tasks = [str(j + 1) for j in range(len(g.tasks))] if numbered(g) else list(g.tasks)
-    return tasks, ["untrained", *(f"after {t}" for t in tasks)]
+    return list(g.short), ["untrained", *(f"after {t}" for t in g.short)]
 
 
 def _cells(g: Group, line: Line) -> Points:
@@ -155,9 +148,13 @@ def sheet(g: Group) -> Spec:
     return spec(alt.concat(*charts, columns=4 if len(g.tasks) <= FEW else 2, spacing=26))
 
 
-def has_cosines(r: Result) -> bool:
-    """Whether the run recorded angles between gradients."""
-    return any(record.get("cosine") for record in r.diagnostics.get("records", []))
+def with_cosines(g: Group) -> list[tuple[Line, Result]]:
+    """The lines with runs that recorded angles between gradients, each with the first of these runs."""
+    found = []
+    for line in g.lines:
+        runs = [r for r in line.runs if any(x.get("cosine") for x in r.diagnostics.get("records", []))]
+        found += [(line, runs[0])] if runs else []
+    return found
 
 
 def cosine_points(g: Group, r: Result, window: int = 9) -> Points:

@@ -21,7 +21,7 @@ from retain.report import curves, figures, tradeoffs
 from retain.report.check import pixels
 from retain.report.lines import Group, Line, clean, group, names
 from retain.report.table import COLUMNS, cell, rows
-from retain.report.words import compared, left_out, sentence_of, suspicious
+from retain.report.words import between_folders, compared, left_out, sentence_of, suspicious
 from retain.result import Result
 
 SAMPLES = 240  # generated images shown of one run, all tasks together
@@ -39,13 +39,13 @@ def _bundle() -> str:
     return str(vl_convert.javascript_bundle(vl_version=figures.VL_VERSION))  # type: ignore[call-arg]
 
 
-def render(results: Sequence[Result]) -> str:
-    """The whole report as HTML.
+def render(results: Sequence[Result], folders: Sequence[str] = ()) -> str:
+    """The whole report as HTML; `folders` as `group` takes them.
 
     Raises:
         ValueError: no results, or one whose parts do not fit each other.
     """
-    groups = group(results)
+    groups = group(results, folders)
     scripts = [_bundle(), *(path.read_text(encoding="utf-8") for path in SCRIPTS)]
     if any("</script" in s.lower() or "<!--" in s for s in scripts):
         raise RuntimeError("the plotting library's JavaScript would end its own script element")
@@ -75,7 +75,7 @@ def _section(g: Group, name: str) -> dict[str, Any]:
         "tasks": g.tasks,
         "lines": g.lines,
         "floor": f"{100 * figures.floor(g):.0f} %",
-        "numbered": figures.numbered(g),
+        "numbered": g.numbered,
         "curves": curves.figure(g, page=True),
         "values": curves.plain(g),
         "seeds": sorted({r.seed for r in g.runs}),
@@ -90,21 +90,21 @@ def _section(g: Group, name: str) -> dict[str, Any]:
         "left_out": left_out(g),
         "compared": compared(g),
         "suspicious": suspicious(g),
+        "folders": g.folders,
+        "between": between_folders(g),
         "matrices": [(line, figures.matrix(g, line)) for line in g.lines],
         "worked": _worked(g),
         "rows": [
             (line, [cell(name, r, interval=True) for name in COLUMNS], r)
             for line, r in zip(g.lines, rows(g), strict=True)
         ],
-        "plane": tradeoffs.plane(g),
+        "plane": plane.spec if (plane := tradeoffs.plane(g)) else None,
         "corners": tradeoffs.corners(g),
-        "costs": [tradeoffs.cost(g, kind) for kind in tradeoffs.COSTS],
+        "costs": [tradeoffs.cost(g, kind).spec for kind in tradeoffs.COSTS],
         "kinds": list(tradeoffs.COSTS),
         "samples": [(line, shots) for line in g.lines if (shots := _samples(g, line))],
         "cosines": [
-            (line, figures.cosines(g, r), r.seed, _violations(g, line))
-            for line in g.lines
-            if (r := next((r for r in line.runs if figures.has_cosines(r)), None))
+            (line, figures.cosines(g, r), r.seed, _violations(g, line)) for line, r in figures.with_cosines(g)
         ],
         "setup": [(line, _config(line), _versions(line)) for line in g.lines],
     }

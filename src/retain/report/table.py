@@ -6,11 +6,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from rich import box
-from rich.table import Table
-from rich.text import Text
 
 from retain import metrics, statistics
+from retain.report.fitted import Fitted
 from retain.report.lines import Group, Line, group
 from retain.result import Result
 from retain.statistics import point
@@ -42,7 +40,7 @@ class Row:
     """One method with one setting on one stream, over its seeds. Accuracies in [0, 1].
 
     None: the measure needs more than one task (BWT, FWT, forgetting), a cell of the accuracy matrix that
-    some run did not measure, or exactly one joint run of the same stream and seed (intransigence, over
+    some run did not measure, or exactly one joint run of the same stream, folder and seed (intransigence, over
     the seeds that have it).
     """
 
@@ -79,7 +77,9 @@ def rows(g: Group) -> list[Row]:
 
 
 def _row(g: Group, line: Line) -> Row:
-    lacking = [] if line.joint else [v for r in line.runs if (v := _intransigence(g, r)) is not None]
+    lacking = (
+        [] if line.joint else [v for r in line.runs if (v := _intransigence(g, r, line.folder)) is not None]
+    )
 
     def over(measure: Callable[[Result], float | None]) -> Stat | None:
         values = [v for r in line.runs if (v := measure(r)) is not None]
@@ -108,8 +108,10 @@ def _row(g: Group, line: Line) -> Row:
     )
 
 
-def _intransigence(g: Group, r: Result) -> float | None:
-    joint = [j for line in g.lines if line.joint for j in line.runs if j.seed == r.seed]
+def _intransigence(g: Group, r: Result, folder: str) -> float | None:
+    joint = [
+        j for line in g.lines if line.joint and line.folder == folder for j in line.runs if j.seed == r.seed
+    ]
     return metrics.intransigence(r.accuracy, joint[0].accuracy) if len(joint) == 1 else None
 
 
@@ -191,11 +193,19 @@ MEASURES: dict[str, Callable[[Row], Stat | None]] = {
     "learned": lambda r: r.learning_accuracy,
     "intransigence": lambda r: r.intransigence,
 }
+NUMBERS: dict[str, Callable[[Row], Stat]] = {
+    "train s": lambda r: r.train,
+    "consolidate s": lambda r: r.consolidate,
+    "evaluate s": lambda r: r.evaluate,
+    "total s": lambda r: r.total,
+    "state bytes": lambda r: r.state_bytes,
+    "examples stored": lambda r: r.examples_stored,
+}
 SIGNED = ("BWT", "FWT", "intransigence")
 
 
-def table(results: Sequence[Result], interval: bool = False) -> Table:
-    """The columns that fit a terminal. Accuracies in percent.
+def table(results: Sequence[Result], interval: bool = False) -> Fitted:
+    """The columns that matter most. Accuracies in percent.
 
     Args:
         results: of at least one run.
@@ -205,17 +215,12 @@ def table(results: Sequence[Result], interval: bool = False) -> Table:
         ValueError: no results, or broken ones.
     """
     groups = group(results)
-    out = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False, show_edge=False)
-    out.add_column("method", overflow="fold", min_width=10)
-    for name in SHORT:
-        out.add_column(name.removeprefix("total "), justify="right", no_wrap=True)
+    lines: list[tuple[str, ...]] = []
     for g in groups:
         if len(groups) > 1:
-            out.add_row(Text(g.label, style="bold"))
-        for row in rows(g):
-            out.add_row(Text(row.method), *(cell(c, row, interval) for c in SHORT))
-        out.add_section()
-    return out
+            lines.append((g.label,))
+        lines += [(row.method, *(cell(c, row, interval) for c in SHORT)) for row in rows(g)]
+    return Fitted(("method", *(name.removeprefix("total ") for name in SHORT)), tuple(lines))
 
 
 def cell(column: str, row: Row, interval: bool) -> str:

@@ -68,13 +68,20 @@ def points(g: Group, x: Axis, y: Axis) -> Points:
     return out
 
 
-def plane(g: Group) -> Spec | None:
+class Plot(NamedTuple):
+    """A figure and the rows that it shows."""
+
+    spec: Spec
+    rows: Points
+
+
+def plane(g: Group) -> Plot | None:
     """Forgetting against learning accuracy; None where no line has both."""
     padded = alt.Scale(zero=False, nice=True, padding=14)
     left = Axis("forgetting (better to the left)", lambda r: r.forgetting, "~%", padded)
     up = Axis("learning accuracy", lambda r: r.learning_accuracy, "~%", padded)
     rows = points(g, left, up)
-    return _scatter(g, rows, left, up, _marked(g, rows), height=320) if rows else None
+    return Plot(_scatter(g, rows, left, up, _marked(g, rows), height=320), rows) if rows else None
 
 
 def _marked(g: Group, rows: Points) -> Points:
@@ -89,7 +96,7 @@ def corners(g: Group) -> str:
     return " and ".join(text for name, text in CORNERS.items() if name in there)
 
 
-def cost(g: Group, kind: str) -> Spec:
+def cost(g: Group, kind: str) -> Plot:
     """ACC against one of `COSTS`."""
     of = COSTS[kind]
     values = [float(of(r)) for r in g.runs]
@@ -97,7 +104,8 @@ def cost(g: Group, kind: str) -> Spec:
     scale = alt.Scale(type="symlog", constant=unit, domain=[0, max(*ticks, *values)], nice=False)
     x = Axis(kind, of, "~s", scale, ticks)
     y = Axis("ACC", lambda r: r.acc, "~%", alt.Scale(zero=False, nice=True, padding=10))
-    return _scatter(g, points(g, x, y), x, y, [], height=230, legend=False)
+    rows = points(g, x, y)
+    return Plot(_scatter(g, rows, x, y, [], height=230), rows)
 
 
 def _ticks(values: Sequence[float]) -> tuple[float, list[float]]:
@@ -115,13 +123,11 @@ def _ticks(values: Sequence[float]) -> tuple[float, list[float]]:
     return 10.0**low, [0.0, *(s * 10.0**k for k in range(low, high) for s in steps), 10.0**high]
 
 
-def _scatter(
-    g: Group, rows: Points, x: Axis, y: Axis, marked: Points, height: int, legend: bool = True
-) -> Spec:
+def _scatter(g: Group, rows: Points, x: Axis, y: Axis, marked: Points, height: int) -> Spec:
     """Marks told apart by colour and by shape; seeds small, means large."""
     labels = [line.label for line in g.lines]
     shapes = [SHAPES[i % len(SHAPES)] for i in range(len(labels))]
-    key = alt.Legend(title=None, orient="top", direction="horizontal") if legend else None
+    key = alt.Legend(title=None, orient="top", direction="horizontal")
     across = alt.X("x:Q", title=x.title, scale=x.scale).axis(grid=True, tickCount=6, **_ticked(x))
     up = alt.Y("y:Q", title=y.title, scale=y.scale).axis(format=y.format, tickCount=5)
     base = alt.Chart().encode(

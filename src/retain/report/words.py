@@ -97,6 +97,31 @@ def compared(g: Group) -> list[str]:
     return [statistics.sentence(d) for d in differences(g.lines) if d.p is not None]
 
 
+def between_folders(g: Group) -> list[str]:
+    """Of each method in the first folder and in another, which is above: seed by seed, a family of its own.
+
+    Empty where one folder is shown.
+    """
+    if not g.folders:
+        return []
+    first, *others = g.folders
+    pairs = [
+        statistics.difference(_prose(a), _prose(b), _accs(a), _accs(b))
+        for a in g.lines
+        for b in g.lines
+        if a.folder == first
+        and b.folder in others
+        and _plain(a) == _plain(b)
+        and set(_accs(a)) & set(_accs(b))
+    ]
+    return [statistics.sentence(d) for d in statistics.corrected(pairs)]
+
+
+def _plain(line: Line) -> str:
+    """Its label without its folder's name."""
+    return line.label.removesuffix(f" · {line.folder}")
+
+
 def suspicious(g: Group) -> list[str]:
     """What looks wrong with the numbers of one stream."""
     return statistics.doubts({_prose(line): {r.seed: r.accuracy for r in line.runs} for line in g.lines})
