@@ -141,6 +141,30 @@ def test_seeds_are_ticked_and_the_mean_and_its_interval_follow(browser: Any, tmp
     assert visit.complaints == []
 
 
+FILLS = """
+[...document.querySelectorAll('[data-spec=confusion-1-2] .mark-rect path')].map(p => p.getAttribute('fill')).join()
+""".strip()
+
+
+def test_the_slider_goes_through_the_moments_of_all_confusions(browser: Any, tmp_path: Path) -> None:
+    results = [examples.confused(examples.example(k)) for k in ("naive", "ewc")]
+    write_report(results, tmp_path / "r.html")
+    visit = Visit(browser, tmp_path / "r.html")
+    visit.complete()
+    form, last = visit.page.locator("form[data-moments]"), visit.sees(FILLS)
+    assert form.locator("output").inner_text() == "after C"
+    for _ in range(3):
+        form.get_by_label("Moment").press("ArrowLeft")
+    assert form.locator("output").inner_text() == "untrained"
+    visit.page.wait_for_function(f"{FILLS} !== '{last}'")
+    table = results[1].extras["confusions"][0]
+    shares = [[100 * v / sum(row) for v in row] for row in table]
+    rows = visit.sees("report.rows.get('confusion-1-2').rows.map(r => r.share)")
+    assert rows == pytest.approx([v for row in shares for v in row], abs=0.06)
+    visit.page.close()
+    assert visit.complaints == []
+
+
 def test_figures_are_saved_as_svg_png_and_csv(browser: Any, report: Path) -> None:
     visit = Visit(browser, report)
     visit.complete()

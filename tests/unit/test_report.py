@@ -16,6 +16,7 @@ from PIL import Image
 from tests.unit import report_examples as examples
 
 from retain.report import (
+    confusion,
     curves,
     figures,
     find_results,
@@ -272,6 +273,20 @@ def test_pngs_have_safe_names_of_their_own(tmp_path: Path) -> None:
     assert all(p.parent == tmp_path and p.is_file() for p in paths)
 
 
+def test_confusions_are_shares_of_each_class_over_all_seeds() -> None:
+    results = [examples.confused(example("ewc", s)) for s in (0, 1)] + [example("naive", 0)]
+    (g,) = lines.group(results)
+    (line,) = confusion.lines(g)  # of naive none were recorded
+    assert confusion.moments(g) == ["untrained", "after A", "after B", "after C"]
+    sums = sum(np.array(r.extras["confusions"]) for r in line.runs)
+    assert confusion.plain(g, line)["shares"] == (100 * sums / sums.sum(2, keepdims=True)).round(1).tolist()
+    counted = confusion.counts(g)
+    assert sum(row["examples"] for row in counted) == sums.sum()
+    tables = [np.ones((100, 100), int).tolist()] * 4
+    (many,) = lines.group([replace(example("ewc"), extras={"confusions": tables})])
+    assert confusion.lines(many) == [] and len(confusion.counts(many)) == 4 * 100 * 100
+
+
 # Finding and refusing
 
 
@@ -334,6 +349,10 @@ PIXEL = {"shape": [1, 1, 1, 2], "uint8": "AAA="}
         ({"curve": Curve([2, 1], [[0.5, 0.5]] * 3)}, "curve"),
         ({"curve": Curve([1, 2], [[0.5, 1.5]] * 3)}, "curve"),
         ({"versions": {"torch": 2}}, "versions"),
+        ({"extras": {"confusions": [[[1]]] * 3}}, "confusions must be 4 tables"),
+        ({"extras": {"confusions": [[[1]], [[1]], [[1]], [[1, 2]]]}}, "each table must be 1 x 1"),
+        ({"extras": {"confusions": [[[-1]]] * 4}}, "must be counts"),
+        ({"extras": {"confusions": [[]] * 4}}, "each a list of rows"),
     ],
 )
 def test_a_broken_result_is_refused_before_anything_is_written(

@@ -1,5 +1,27 @@
-// The boxes to tick beside the curves: means and what is shaded are made anew from the seeds that are chosen.
+// The slider beside the tables of confusions: the same moment in all of them.
 "use strict";
+for (const form of document.querySelectorAll("form[data-moments]")) {
+  const id = form.dataset.moments, slider = form.querySelector("input");
+  const moments = JSON.parse(document.getElementById(id).textContent);
+  const figures = [...document.querySelectorAll(`[data-spec^="${id.replace("confusions", "confusion")}-"]`)].map((node) => node.dataset.spec);
+
+  function move() {
+    const moment = Number(slider.value);
+    form.querySelector("output").textContent = moments[moment];
+    slider.setAttribute("aria-valuetext", moments[moment]);
+    for (const figure of figures) {
+      const { data, shares } = JSON.parse(document.getElementById(figure.replace("confusion-", "confusion-values-")).textContent);
+      const rows = shares[moment].flatMap((row, label) => row.map((share, taken) => ({ label, taken, share })));
+      report.rows.set(figure, { data, rows });
+      report.views.get(figure)?.data(data, rows).runAsync();
+    }
+  }
+
+  form.addEventListener("input", move);
+  move();
+}
+
+// The boxes to tick beside the curves: means and what is shaded are made anew from the seeds that are chosen.
 for (const form of document.querySelectorAll("form[data-of]")) {
   const plain = JSON.parse(document.getElementById(form.dataset.values).textContent);
   const boxes = (name) => [...form.querySelectorAll(`input[name=${name}]`)];

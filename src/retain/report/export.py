@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 import vl_convert
 
 from retain.files import write_atomically
-from retain.report import curves, figures, tradeoffs
+from retain.report import confusion, curves, figures, tradeoffs
 from retain.report.lines import Group, group, names
 from retain.report.table import MEASURES, NUMBERS, rows
 from retain.result import Result
@@ -62,6 +62,8 @@ def figures_of(g: Group) -> Iterator[Exported]:
     for i, kind in enumerate(tradeoffs.COSTS, 1):
         cost = tradeoffs.cost(g, kind)
         yield Exported(f"cost-{i}", cost.spec, cost.rows)
+    if confusion.lines(g):
+        yield Exported("confusions", confusion.sheet(g), confusion.counts(g))
     for i, (_, r) in enumerate(figures.with_cosines(g), 1):
         yield Exported(f"cosines-{i}", figures.cosines(g, r), figures.cosine_points(g, r))
 

@@ -17,7 +17,7 @@ from jinja2 import Environment, StrictUndefined
 from markupsafe import Markup
 from PIL import Image
 
-from retain.report import curves, figures, tradeoffs
+from retain.report import confusion, curves, figures, tradeoffs
 from retain.report.check import pixels
 from retain.report.lines import Group, Line, clean, group, names
 from retain.report.table import COLUMNS, cell, rows
@@ -102,6 +102,9 @@ def _section(g: Group, name: str) -> dict[str, Any]:
         "corners": tradeoffs.corners(g),
         "costs": [tradeoffs.cost(g, kind).spec for kind in tradeoffs.COSTS],
         "kinds": list(tradeoffs.COSTS),
+        "confusions": [(line, confusion.plain(g, line)) for line in confusion.lines(g)],
+        "confusion": confusion.figure(g),
+        "moments": confusion.moments(g),
         "samples": [(line, shots) for line in g.lines if (shots := _samples(g, line))],
         "cosines": [
             (line, figures.cosines(g, r), r.seed, _violations(g, line)) for line, r in figures.with_cosines(g)

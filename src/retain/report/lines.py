@@ -35,7 +35,7 @@ ORDER = ("naive", "l2", "ewc", "gem", "generative-replay", "replay")  # then the
 
 # Settings that change from seed to seed, or that do not change what is learned.
 NEUTRAL = {"seed", "seeds", "out", "path", "threads", "device", "quiet", "resume", "jobs", "workers"}
-NEUTRAL |= {"evaluate"}  # tested more or less, the same is learned
+NEUTRAL |= {"evaluate", "record"}  # tested more or less, the same is learned
 NEUTRAL |= {"processes", "curve_every", "curve_samples", "checkpoint_every", "stream", "method", "methods"}
 
 

@@ -127,7 +127,7 @@ def _scatter(g: Group, rows: Points, x: Axis, y: Axis, marked: Points, height: i
     """Marks told apart by colour and by shape; seeds small, means large."""
     labels = [line.label for line in g.lines]
     shapes = [SHAPES[i % len(SHAPES)] for i in range(len(labels))]
-    key = alt.Legend(title=None, orient="top", direction="horizontal")
+    key = alt.Legend(title=None, orient="top", direction="horizontal", symbolOpacity=1)
     across = alt.X("x:Q", title=x.title, scale=x.scale).axis(grid=True, tickCount=6, **_ticked(x))
     up = alt.Y("y:Q", title=y.title, scale=y.scale).axis(format=y.format, tickCount=5)
     base = alt.Chart().encode(
