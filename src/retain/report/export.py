@@ -56,7 +56,7 @@ def figures_of(g: Group) -> Iterator[Exported]:
     """All that a page shows of a stream, in its order; the data are those of every seed, not thinned."""
     yield Exported("curves", curves.figure(g), _curves(g))
     yield Exported("matrices", figures.sheet(g), _cells(g))
-    yield Exported("numbers", None, _numbers(g))
+    yield Exported("numbers", None, numbers(g))
     if (plane := tradeoffs.plane(g)) is not None:
         yield Exported("plane", plane.spec, plane.rows)
     for i, kind in enumerate(tradeoffs.COSTS, 1):
@@ -89,7 +89,7 @@ def _cells(g: Group) -> figures.Points:
     ]
 
 
-def _numbers(g: Group) -> figures.Points:
+def numbers(g: Group) -> figures.Points:
     """Of each method and measure the mean over seeds, the sd, half of the 95 % interval, and how many seeds."""
     return [
         {"method": row.method, "measure": name, "mean": s.mean, "sd": s.sd, "95% +-": s.half, "seeds": s.n}
