@@ -16,8 +16,6 @@ from typing import Any, Literal
 import numpy as np
 from PIL import Image
 
-from retain.report.export import numbers, png, table
-from retain.report.figures import sheet
 from retain.report.lines import flat, group
 from retain.result import Result
 
@@ -44,10 +42,10 @@ def check(name: Name) -> None:
 def send(name: Name, results: Mapping[str, Result], folder: Path) -> None:
     """A run of the tracker for each result, under its name, and of several one more, `comparison`, with the table.
 
-    TensorBoard's files go to `folder`/tensorboard. MLflow's go to `folder`/mlruns unless MLFLOW_TRACKING_URI says
-    where; W&B is told by its own variables. Each run has `accuracy/TASK`, the curve, and `matrix/TASK`, on all test
-    examples, before the first task and where each ended, both over the optimiser's steps; the measures of its table,
-    the accuracy matrix as an image, and the configuration.
+    TensorBoard's files go to `folder`/tensorboard. MLflow's go to `folder`/mlflow.db, a SQLite database, and
+    `folder`/mlruns, unless MLFLOW_TRACKING_URI says where; W&B is told by its own variables. Each run has
+    `accuracy/TASK`, the curve, and `matrix/TASK`, on all test examples, before the first task and where each ended,
+    both over the optimiser's steps; the measures of its table, the accuracy matrix as an image, and the configuration.
 
     Raises:
         NoTracker: a package is missing.
@@ -76,8 +74,8 @@ def _tracker(name: Name, run: str, folder: Path) -> Iterator[Any]:
         import mlflow
 
         if "MLFLOW_TRACKING_URI" not in os.environ:
-            mlflow.set_tracking_uri((folder / "mlruns").resolve().as_uri())
-        tracker = kind(PROJECT, run_name=run)
+            mlflow.set_tracking_uri(f"sqlite:///{(folder / 'mlflow.db').resolve()}")
+        tracker = kind(PROJECT, (folder / "mlruns").resolve().as_uri(), run_name=run)
     else:
         tracker = kind(PROJECT, name=run, dir=str(folder))
     tracker.start()
@@ -108,6 +106,9 @@ def _log_curves(tracker: Any, r: Result) -> None:
 
 def _log_tables(name: Name, tracker: Any, results: Mapping[str, Result]) -> None:
     """The numbers of a page, a mean over seeds each, and its matrices as an image."""
+    from retain.report.export import numbers, png, table  # plotting is slow to import
+    from retain.report.figures import sheet
+
     for g in group(list(results.values())):
         rows = numbers(g)
         if len(results) == 1:

@@ -67,7 +67,7 @@ def test_mlflow_holds_curves_matrix_and_table(
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "")
     monkeypatch.delenv("MLFLOW_TRACKING_URI")
     trackers.send("mlflow", results, tmp_path)
-    client = mlflow.MlflowClient((tmp_path / "mlruns").as_uri())
+    client = mlflow.MlflowClient(f"sqlite:///{tmp_path / 'mlflow.db'}")
     (experiment,) = [e for e in client.search_experiments() if e.name == trackers.PROJECT]
     runs = {run.info.run_name: run for run in client.search_runs([experiment.experiment_id])}
     assert set(runs) == {*results, "comparison"}
@@ -86,20 +86,8 @@ def test_mlflow_holds_curves_matrix_and_table(
 
 def test_a_run_and_a_comparison_are_tracked(tmp_path: Path, capsys: Any) -> None:
     pytest.importorskip("tensorboard")
-    tiny = [
-        "--tasks",
-        "2",
-        "--samples",
-        "100",
-        "--test-samples",
-        "50",
-        "--hidden",
-        "10",
-        "--track",
-        "tensorboard",
-        "--quiet",
-        "--out",
-    ]
+    tiny = ["--tasks", "2", "--samples", "100", "--test-samples", "50", "--hidden", "10"]
+    tiny += ["--track", "tensorboard", "--quiet", "--out"]
     assert main(["run", "permuted", "naive", *tiny, str(tmp_path / "one")]) == 0
     assert list((tmp_path / "one" / "tensorboard" / "one").glob("events.*"))
     assert (
