@@ -18,7 +18,7 @@ from retain.report.lines import group
 @pytest.fixture(scope="module")
 def report(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path: Path = tmp_path_factory.mktemp("report") / "report.html"
-    write_report(examples.demo(), path)
+    write_report([examples.confused(r) for r in examples.demo()], path)
     return path
 
 
@@ -51,7 +51,7 @@ def test_every_figure_is_drawn_and_nothing_sticks_out(
         " const shapes = s?.querySelectorAll('path[d]').length;"
         " return [n.dataset.figure, shapes ?? 0, b?.width ?? 0, b?.height ?? 0] })"
     )
-    assert len(drawn) == 23
+    assert len(drawn) == 34
     for kind, shapes, w, h in drawn:
         assert shapes > 12 and w > 80 and h > 80, (kind, shapes, w, h)
     assert visit.sees("document.documentElement.scrollWidth") <= width

@@ -278,7 +278,7 @@ def test_confusions_are_shares_of_each_class_over_all_seeds() -> None:
     (g,) = lines.group(results)
     (line,) = confusion.lines(g)  # of naive none were recorded
     assert confusion.moments(g) == ["untrained", "after A", "after B", "after C"]
-    sums = sum(np.array(r.extras["confusions"]) for r in line.runs)
+    sums = np.sum([r.extras["confusions"] for r in line.runs], axis=0)
     assert confusion.plain(g, line)["shares"] == (100 * sums / sums.sum(2, keepdims=True)).round(1).tolist()
     counted = confusion.counts(g)
     assert sum(row["examples"] for row in counted) == sums.sum()
