@@ -82,6 +82,7 @@ class Settings:
         None  # steps between points of the accuracy curve; none: a tenth of a task; 0: task ends
     )
     curve_samples: int = 1000  # test images of each task that the curve is measured on
+    record: Literal["confusions"] | None = None  # what to write down beside accuracies, at each task's end
 
     def __post_init__(self) -> None:
         for name in ("threads", "curve_samples"):
@@ -216,12 +217,19 @@ class Experiment:
         stream = self.build_stream()
         return Course(
             stream, self.build_learner(stream), s.order, s.evaluate, s.curve_every, s.curve_samples, out,
-            checkpoint_seconds, self.config(),
+            checkpoint_seconds, self.config(), s.record,
         )  # fmt: skip
 
 
 _DEFAULTS = {f.name: f.default for f in fields(Settings)}
-_LATER = ("evaluate", "device", "precision", "compile", "channels_last")  # than the first result files
+_LATER = (
+    "evaluate",
+    "device",
+    "precision",
+    "compile",
+    "channels_last",
+    "record",
+)  # than the first result files
 _OF_STREAMS = {name for b in BUILDERS.values() for name in inspect.signature(b).parameters} & set(_DEFAULTS)
 
 

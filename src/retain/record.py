@@ -8,7 +8,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal
 
 import torch
 
@@ -18,6 +18,9 @@ from retain.result import Curve, Seconds
 from retain.seeds import derive, generator
 from retain.streams import Stream
 from retain.types import Task
+
+Recorded = Literal["confusions"]
+MOST = 4_000_000  # numbers of all confusions of a run: some 10 MB of JSON
 
 CACHE_BYTES = 512 * 2**20  # test sets up to this size are kept arranged, larger ones are read anew each time
 
@@ -128,9 +131,15 @@ class Evaluator:
 
     def __init__(
         self, stream: Stream, samples: int, cells: Cells | None = None, seed: int = 0,
-        device: torch.device | None = None,
+        device: torch.device | None = None, record: Recorded | None = None,
     ):  # fmt: skip
         self.tasks, self.cells, self.seed = list(stream), cells or Cells(), seed
+        self.classes = stream.num_classes if record == "confusions" else None  # whose confusions are counted
+        if self.classes and (len(self.tasks) + 1) * self.classes**2 > MOST:
+            raise ValueError(
+                f"record is confusions, and {len(self.tasks)} tasks with {self.classes} classes would be more "
+                f"than {MOST:,} numbers: leave it out"
+            )
         tests = [task.test for task in self.tasks]
         if any(t is None for t in tests):
             raise ValueError("every task of a stream that is evaluated needs test examples")
@@ -152,6 +161,20 @@ class Evaluator:
     def row(self, learner: Learner, i: int = 0) -> list[float]:
         """On all test examples of each task of `columns(i)`."""
         return _accuracies(learner, [(self.tests[j], self.tasks[j]) for j in self.columns(i)])
+
+    def confusion(self, learner: Learner, i: int) -> list[list[int]]:
+        """How often each class [row] was taken for each [column], over the test examples of `columns(i)`."""
+        assert self.classes is not None
+        C = self.classes
+        found = torch.zeros(C * C, dtype=torch.int64)
+        for j in self.columns(i):
+            test, part = self.tests[j], learner.world.rows(len(self.tests[j]))
+            for index in torch.arange(len(test), device=test.parts[0].y.device)[part].split(2000):
+                x, y = test.batch(index)
+                taken = learner.predict(x, self.tasks[j]).argmax(1)
+                found += torch.bincount(y.cpu() * C + taken.cpu(), minlength=C * C)
+        counts = learner.world.counted(found.tolist())
+        return [counts[c * C : (c + 1) * C] for c in range(C)]
 
     def matrix(self, rows: list[list[float]]) -> list[list[float]]:
         """R [T + 1, T] of all that `row` gave for i = 0 to T; NaN where nothing was measured."""
@@ -184,7 +207,16 @@ class Record:
     curve: list[list[float]] = field(default_factory=list)  # one row a point
     boundaries: list[int] = field(default_factory=list)
     shown: list[dict[str, Any]] = field(default_factory=list)
+    confusions: list[list[list[int]]] = field(
+        default_factory=list
+    )  # [class, taken for], one a row of `accuracy`
     steps: int = 0  # of all tasks so far
+
+    def test(self, evaluator: Evaluator, learner: Learner, i: int) -> None:
+        """A row of the accuracy matrix, after `i` tasks, and what is recorded beside it."""
+        self.accuracy.append(evaluator.row(learner, i))
+        if evaluator.classes is not None:
+            self.confusions.append(evaluator.confusion(learner, i))
 
     def point(self, evaluator: Evaluator, learner: Learner, task: int, end: bool = False) -> None:
         """One point of the curve, where there is one, and what the method shows of itself there."""

@@ -55,6 +55,7 @@ class Result:
     versions: dict[str, str]
     boundaries: list[int] = field(default_factory=list)  # the step at which each task ended
     diagnostics: dict[str, Any] = field(default_factory=dict)  # what a method shows of itself
+    extras: dict[str, Any] = field(default_factory=dict)  # what the run was asked to record beside
 
     @property
     def acc(self) -> float:
@@ -98,6 +99,8 @@ class Result:
         }
         own = {f.name: getattr(self, f.name) for f in fields(self)}
         own |= {"curve": dict(vars(self.curve)), "seconds": dict(vars(self.seconds))}
+        if not self.extras:
+            del own["extras"]  # a run that was asked for none leaves the file it always left
         own["accuracy"] = [[None if math.isnan(v) else v for v in row] for row in self.accuracy]
         return {"schema": SCHEMA, **own, **derived}
 
@@ -124,6 +127,7 @@ class Result:
                 seconds=Seconds(**data["seconds"]),
                 boundaries=data.get("boundaries", []),
                 diagnostics=data.get("diagnostics", {}),
+                extras=data.get("extras", {}),
             )
         except KeyError as e:
             raise ValueError(f"a result lacks the field {e}") from e
@@ -175,7 +179,7 @@ def _finite(text: str) -> float:
 
 def _check(r: Result) -> None:
     """Refuse a record whose fields have the wrong type, or do not fit each other."""
-    for name in ("stream", "method", "config", "versions", "diagnostics"):
+    for name in ("stream", "method", "config", "versions", "diagnostics", "extras"):
         value = getattr(r, name)
         if not isinstance(value, dict):
             raise ValueError(f"{name} must be an object, got {reprlib.repr(value)}")

@@ -12,7 +12,7 @@ from torch import Tensor
 from retain.learner import Learner
 from retain.methods import caution
 from retain.order import Order
-from retain.record import Cells, Evaluator
+from retain.record import Cells, Evaluator, Recorded
 from retain.result import Result
 from retain.sitting import Interrupted, Sitting, default_config
 from retain.streams import Stream
@@ -48,13 +48,14 @@ class Course:
     def __init__(
         self, stream: Stream, learner: Learner, order: Order, evaluate: str, curve_every: int | None,
         curve_samples: int, out: Path | None, checkpoint_seconds: float, config: dict[str, Any] | None,
+        record: Recorded | None = None,
     ):  # fmt: skip
         cells = Cells.of(evaluate, curve_every)
-        config = config or default_config(stream, learner, order, evaluate)
+        config = config or default_config(stream, learner, order, evaluate, record)
         self.stream, self.learner, self.order = stream, learner, order
         self.curve_every = curve_every if cells.whole else 0
-        self.sitting = Sitting(stream, learner, order, out, checkpoint_seconds, config, evaluate)
-        self.evaluator = Evaluator(stream, curve_samples, cells, learner.seed, learner.device)
+        self.sitting = Sitting(stream, learner, order, out, checkpoint_seconds, config, evaluate, record)
+        self.evaluator = Evaluator(stream, curve_samples, cells, learner.seed, learner.device, record)
         learner.follow(stream)
         if learner.world.leads and (note := caution([learner.method], stream.scenario)):
             logging.getLogger("retain").warning("retain: note: %s", note)
@@ -68,7 +69,7 @@ class Course:
         first, start = r.load() if resume else (0, -1)
         if first == 0 and start < 0:
             with r.clock.on("evaluate"):
-                r.record.accuracy.append(evaluator.row(learner))
+                r.record.test(evaluator, learner, 0)
                 r.record.point(evaluator, learner, 0)
         for i in range(first, len(stream)):
             task, data = stream[i], r.data(i)
@@ -103,7 +104,7 @@ class Course:
                 self.learner.end_task()
         with r.clock.on("evaluate"):
             r.record.boundaries.append(r.record.steps)
-            r.record.accuracy.append(self.evaluator.row(self.learner, i + 1))
+            r.record.test(self.evaluator, self.learner, i + 1)
             r.record.point(self.evaluator, self.learner, i, end=True)
         r.save(i + 1, -1)
 
@@ -134,6 +135,7 @@ def run(
     progress: Callable[[Progress], None] | None = None,
     stop: Callable[[], bool] | None = None,
     config: dict[str, Any] | None = None,
+    record: Recorded | None = None,
 ) -> Result:
     """Learn the tasks of a stream one after the other; after each, test on all, or on some.
 
@@ -154,6 +156,8 @@ def run(
         progress: told after each step; of several processes that train one network, only in the first.
         stop: asked after each step; where it says yes, the run saves and raises Interrupted.
         config: what the result carries as its configuration; None: stream, method and order.
+        record: `confusions`: before the first task and after each, how often each class was taken for each, over
+            all test examples that the row of the matrix is measured on; into the result's `extras`.
 
     Raises:
         Diverged: a loss became NaN or infinite; the checkpoint in `out` is the last good one.
@@ -172,5 +176,6 @@ def run(
         out,
         checkpoint_seconds,
         config,
+        record,
     )
     return course.run(resume, progress, stop)

@@ -42,13 +42,15 @@ class Sitting:
         every: float,
         config: dict[str, Any],
         evaluate: str = "all",
+        record: str | None = None,
     ):
         self.stream, self.learner, self.order, self.config = stream, learner, order, config
         self.path = None if out is None else Path(out) / CHECKPOINT
         if out is not None and learner.room is None:
             learner.room = Path(out) / MEMORY
         self.out, self.every = out, every
-        self.identity = config if evaluate == "all" else {**config, "evaluate": evaluate}
+        told = {"evaluate": None if evaluate == "all" else evaluate, "record": record}
+        self.identity = {**config, **{name: value for name, value in told.items() if value is not None}}
         self.clock, self.record = Clock(), Record()
         self.saved = time.monotonic()
 
@@ -138,6 +140,7 @@ class Sitting:
             versions=versions(),
             boundaries=record.boundaries,
             diagnostics={"records": record.shown} if record.shown else {},
+            extras={"confusions": record.confusions} if record.confusions else {},
         )
         if self.out is not None and self.leads:
             result.save(Path(self.out) / "result.json")
@@ -150,7 +153,9 @@ def differences(was: dict[str, Any], now: dict[str, Any]) -> str:
     return ", ".join(f"{k} = {was.get(k)!r}, now {now.get(k)!r}" for k in keys)
 
 
-def default_config(stream: Stream, learner: Learner, order: Order, evaluate: str) -> dict[str, Any]:
+def default_config(
+    stream: Stream, learner: Learner, order: Order, evaluate: str, record: str | None = None
+) -> dict[str, Any]:
     """What a result carries where nobody gave a fuller configuration."""
     return {
         "stream": stream.config,
@@ -159,6 +164,7 @@ def default_config(stream: Stream, learner: Learner, order: Order, evaluate: str
         **{f.name: getattr(order, f.name) for f in fields(order)},
         "seed": learner.seed,
         **({} if evaluate == "all" else {"evaluate": evaluate}),
+        **({} if record is None else {"record": record}),
     }
 
 

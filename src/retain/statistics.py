@@ -54,8 +54,17 @@ def t_interval(values: Sequence[float], level: float = LEVEL) -> Interval:
         return Interval(mean, None, None, 1)
     if _same(x):
         return Interval(mean, mean, mean, n)
-    half = float(special.stdtrit(n - 1, (1 + level) / 2) * x.std(ddof=1) / n**0.5)
+    half = t_factor(n, level) * float(x.std(ddof=1))
     return Interval(mean, mean - half, mean + half, n)
+
+
+def t_factor(n: int, level: float = LEVEL) -> float:
+    """By which the sample sd of n >= 2 values is half of the interval of their mean: t_(n-1, level) / sqrt(n).
+
+    >>> round(t_factor(5), 4)
+    1.2417
+    """
+    return float(special.stdtrit(n - 1, (1 + level) / 2) / n**0.5)
 
 
 def bootstrap_interval(
@@ -160,7 +169,14 @@ def compare(values: Mapping[str, Values], against: Literal["all", "best"] = "all
     if against == "best" and names:
         best = max(names, key=lambda m: float(np.mean(list(values[m].values()))))
         pairs = [(best, m) for m in names if m != best]
-    found = [difference(a, b, values[a], values[b]) for a, b in pairs if set(values[a]) & set(values[b])]
+    return corrected([
+        difference(a, b, values[a], values[b]) for a, b in pairs if set(values[a]) & set(values[b])
+    ])  # fmt: skip
+
+
+def corrected(found: Sequence[Difference]) -> list[Difference]:
+    """The same differences as one family, their p values corrected by Holm's method."""
+    found = list(found)
     tested = [i for i, d in enumerate(found) if d.p is not None]
     adjusted = holm([p for d in found if (p := d.p) is not None])
     for i, p in zip(tested, adjusted, strict=True):

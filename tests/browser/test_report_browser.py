@@ -11,12 +11,14 @@ from tests.browser import visit
 from tests.unit import report_examples as examples
 
 from retain.report import write_report
+from retain.report.curves import curve_points
+from retain.report.lines import group
 
 
 @pytest.fixture(scope="module")
 def report(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path: Path = tmp_path_factory.mktemp("report") / "report.html"
-    write_report(examples.demo(), path)
+    write_report([examples.confused(r) for r in examples.demo()], path)
     return path
 
 
@@ -26,6 +28,10 @@ class Visit(visit.Visit):
     def __init__(self, browser: Any, path: Path, width: int = 1440, scheme: str = "light") -> None:
         super().__init__(browser, path, width, scheme)
         self.page.wait_for_function("document.documentElement.dataset.drawn", timeout=30_000)
+
+    def complete(self) -> None:
+        """Wait for the figures further down."""
+        self.page.wait_for_function("document.documentElement.dataset.complete", timeout=30_000)
 
     def may_ask_for(self, url: str) -> bool:
         return url.split(":")[0] in ("file", "data", "blob")
@@ -38,13 +44,14 @@ def test_every_figure_is_drawn_and_nothing_sticks_out(
     browser: Any, report: Path, width: int, scheme: str
 ) -> None:
     visit = Visit(browser, report, width, scheme)
+    visit.complete()
     drawn = visit.sees(
         "[...document.querySelectorAll('[data-figure]')].map(n => {"
         " const s = n.querySelector('svg'), b = s?.getBoundingClientRect();"
         " const shapes = s?.querySelectorAll('path[d]').length;"
         " return [n.dataset.figure, shapes ?? 0, b?.width ?? 0, b?.height ?? 0] })"
     )
-    assert len(drawn) == 15
+    assert len(drawn) == 34
     for kind, shapes, w, h in drawn:
         assert shapes > 12 and w > 80 and h > 80, (kind, shapes, w, h)
     assert visit.sees("document.documentElement.scrollWidth") <= width
@@ -67,29 +74,121 @@ def test_panels_stand_side_by_side_or_one_below_the_other(browser: Any, report: 
     assert visit.complaints == []
 
 
-LIT = """
+STROKES = """
 () => [...document.querySelector('[data-figure=curves] svg').querySelectorAll('.mark-line path')]
-  .filter(p => Number(p.getAttribute('opacity') ?? 1) > 0.5).map(p => p.getAttribute('stroke'))
+  .filter(p => p.getAttribute('d')).map(p => p.getAttribute('stroke'))
 """
 
 
-def test_a_click_on_a_name_singles_a_method_out_and_another_lets_go(browser: Any, report: Path) -> None:
+def strokes_become(visit: Visit, colours: set[str]) -> None:
+    wanted = sorted(colours)
+    visit.page.wait_for_function(f"[...new Set(({STROKES})())].sort().join() === '{','.join(wanted)}'")
+
+
+def test_methods_are_ticked_on_and_off(browser: Any, report: Path) -> None:
     visit = Visit(browser, report)
-    colours = set(visit.sees(LIT))
-    assert len(colours) == 7
-    name = visit.page.locator("[data-figure=curves]").first.locator(".role-legend-label text", has_text="ewc")
-    name.click()
-    visit.page.wait_for_function(f"new Set(({LIT})()).size === 1")
-    assert set(visit.sees(LIT)) == {"#0072B2"}
-    visit.page.locator("[data-figure=curves]").first.locator(
-        ".role-legend-label text", has_text="gem"
-    ).click()
-    visit.page.wait_for_function(f"new Set(({LIT})()).size === 2")
-    name.click()
-    visit.page.wait_for_function(f"new Set(({LIT})()).size === 1")
-    assert set(visit.sees(LIT)) == {"#009E73"}
+    everything = set(visit.sees(STROKES))
+    assert len(everything) == 7
+    form = visit.page.locator("form.choose").first
+    form.get_by_label("ewc").uncheck()
+    strokes_become(visit, everything - {"#0072B2"})
+    assert "6 of 7 methods" in form.locator("output").inner_text()
+    form.get_by_role("button", name="all or none").click()  # not all are ticked: all
+    strokes_become(visit, everything)
+    form.get_by_role("button", name="all or none").press("Enter")
+    strokes_become(visit, set())
+    texts = visit.page.locator("[data-figure=curves]").first.locator("text").all_text_contents()
+    assert {"A", "B", "C"} <= set(texts)  # the panels stay, though there is nothing in them
+    form.get_by_label("gem").press("Space")
+    strokes_become(visit, {"#009E73"})
     visit.page.close()
     assert visit.complaints == []
+
+
+def drawn(visit: Visit) -> list[dict[str, Any]]:
+    rows: list[dict[str, Any]] = visit.sees("report.rows.get('curves-1').rows.filter(r => r.y !== null)")
+    return rows
+
+
+def numbers(row: dict[str, Any]) -> list[float]:
+    return [row[k] for k in ("y", "low", "high")]
+
+
+def test_seeds_are_ticked_and_the_mean_and_its_interval_follow(browser: Any, tmp_path: Path) -> None:
+    results = [examples.example(k, s) for k in ("naive", "ewc") for s in range(4)]
+    write_report(results, tmp_path / "r.html")
+    visit = Visit(browser, tmp_path / "r.html")
+    form = visit.page.locator("form.choose")
+    (g,) = group(results)
+    for row, want in zip(drawn(visit), curve_points(g), strict=True):  # the page's arithmetic is Python's
+        assert (row["method"], row["panel"], row["x"]) == (want["method"], want["panel"], want["x"])
+        assert [row[k] for k in ("y", "low", "high")] == pytest.approx(
+            [want[k] for k in ("y", "low", "high")], abs=2e-4
+        )
+    (fewer,) = group([r for r in results if r.seed != 3])
+    form.get_by_label("3", exact=True).uncheck()
+    wanted = curve_points(fewer)
+    for row, want in zip(drawn(visit), wanted, strict=True):
+        assert [row[k] for k in ("y", "low", "high")] == pytest.approx(
+            [want[k] for k in ("y", "low", "high")], abs=2e-4
+        )
+    form.get_by_label("Shaded").select_option("range")
+    assert all(row["low"] <= row["y"] <= row["high"] for row in drawn(visit))
+    assert drawn(visit) != wanted
+    form.get_by_label("Shaded").select_option("none")
+    assert all(row["low"] == row["y"] == row["high"] for row in drawn(visit))
+    visit.page.close()
+    assert visit.complaints == []
+
+
+FILLS = """
+[...document.querySelectorAll('[data-spec=confusion-1-2] .mark-rect path')].map(p => p.getAttribute('fill')).join()
+""".strip()
+
+
+def test_the_slider_goes_through_the_moments_of_all_confusions(browser: Any, tmp_path: Path) -> None:
+    results = [examples.confused(examples.example(k)) for k in ("naive", "ewc")]
+    write_report(results, tmp_path / "r.html")
+    visit = Visit(browser, tmp_path / "r.html")
+    visit.complete()
+    form, last = visit.page.locator("form[data-moments]"), visit.sees(FILLS)
+    assert form.locator("output").inner_text() == "after C"
+    for _ in range(3):
+        form.get_by_label("Moment").press("ArrowLeft")
+    assert form.locator("output").inner_text() == "untrained"
+    visit.page.wait_for_function(f"{FILLS} !== '{last}'")
+    table = results[1].extras["confusions"][0]
+    shares = [[100 * v / sum(row) for v in row] for row in table]
+    rows = visit.sees("report.rows.get('confusion-1-2').rows.map(r => r.share)")
+    assert rows == pytest.approx([v for row in shares for v in row], abs=0.06)
+    visit.page.close()
+    assert visit.complaints == []
+
+
+def test_figures_are_saved_as_svg_png_and_csv(browser: Any, report: Path) -> None:
+    visit = Visit(browser, report)
+    visit.complete()
+    for kind, start in (("svg", b"<svg"), ("png", b"\x89PNG"), ("csv", b"method,kind,seed,x,y")):
+        place = visit.page.locator(".drawn", has=visit.page.locator("[data-spec=plane-1]"))
+        if place.locator("details[open]").count() == 0:
+            place.locator("summary").click()
+        with visit.page.expect_download() as download:
+            place.get_by_role("button", name=kind.upper()).click()
+        assert download.value.suggested_filename == f"plane-permuted.{kind}"
+        assert Path(download.value.path()).read_bytes().startswith(start)
+    visit.page.close()
+    assert visit.complaints == []
+
+
+@pytest.mark.parametrize(("width", "scheme"), [(1440, "light"), (390, "dark")])
+def test_axe_finds_nothing_serious(browser: Any, report: Path, width: int, scheme: str) -> None:
+    axe = pytest.importorskip("axe_playwright_python.sync_playwright", reason="axe is not installed")
+    visit = Visit(browser, report, width, scheme)
+    visit.complete()
+    found = axe.Axe().run(visit.page).response["violations"]
+    grave = [(v["id"], v["nodes"][0]["html"]) for v in found if v["impact"] in ("serious", "critical")]
+    assert grave == []
+    visit.page.close()
 
 
 def test_hovering_tells_the_numbers(browser: Any, report: Path) -> None:
@@ -134,6 +233,7 @@ def test_many_tasks_fit_a_phone_and_one_task_is_drawn(browser: Any, tmp_path: Pa
     for file in ("many.html", "one.html"):
         visit = Visit(browser, tmp_path / file, width=390)
         assert visit.sees("document.documentElement.scrollWidth") <= 390
+        visit.complete()
         assert visit.sees(
             "[...document.querySelectorAll('[data-figure]')].every(n => n.querySelector('svg'))"
         )

@@ -229,6 +229,12 @@ def test_the_demo_prints_tables_a_sentence_and_the_report(
     assert out.splitlines()[0] == str(tmp_path / "r.html")
     assert all(Path(p).stat().st_size > 1000 for p in out.splitlines())
     assert len(out.splitlines()) == 5
+    before = sorted(tmp_path.rglob("*"))
+    out, _ = ran(capsys, "report", tmp_path / "permuted", tmp_path / "noisy-clean", "--text")
+    assert "naive · permuted" in out and "naive · noisy-clean" in out and "accuracy in %" in out
+    assert sorted(tmp_path.rglob("*")) == before  # nothing is written
+    out, _ = ran(capsys, "report", tmp_path, "--export", tmp_path / "figures")
+    assert {Path(p).suffix for p in out.splitlines()[1:]} == {".svg", ".png", ".csv"}
 
 
 def test_the_demo_is_what_it_promises() -> None:

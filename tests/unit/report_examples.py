@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -98,3 +99,13 @@ def demo() -> list[Result]:
     pair = ("noisy", "clean")
     first = [example(k, s) for k in KINDS for s in (0, 1)]
     return first + [example(k, 0, pair, stream=noisy) for k in ("naive", "ewc", "gem", "joint")]
+
+
+def confused(r: Result) -> Result:
+    """The same with confusions of four classes, made up: from chance to a diagonal that fades for the first."""
+    rng = np.random.default_rng(r.seed)
+    tables = [rng.multinomial(50, np.full(4, 0.25), 4)]
+    for i in range(1, len(r.tasks) + 1):
+        wrong = rng.multinomial(3 * (len(r.tasks) - i) + 1, np.full(4, 0.25), 4)
+        tables.append(wrong + np.diag(50 - wrong.sum(1)))
+    return replace(r, extras={"confusions": [t.tolist() for t in tables]})

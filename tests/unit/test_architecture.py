@@ -20,7 +20,7 @@ FLOORS = {
     3: "methods stepper divergence order",  # the last three are parts of the learner and the loop
     4: "learner combine",
     5: "run record sitting stacked grow",
-    6: "advise tune compare cluster reproduce experiment vault integrations lecture tour",
+    6: "trackers advise tune compare cluster reproduce experiment vault integrations lecture tour",
     7: "cli demo",
     8: "__init__ __main__",
 }

@@ -88,3 +88,13 @@ def test_idx_files_are_what_the_library_reads(script: Any, tmp_path: Path) -> No
     images = torch.arange(24, dtype=torch.uint8).view(2, 3, 4)
     (tmp_path / "images").write_bytes(script("peers").idx(images))
     assert torch.equal(read_idx(tmp_path / "images", 3), images)
+
+
+def test_a_report_of_10_methods_5_seeds_and_20_tasks_stays_under_3_megabytes(
+    script: Any, tmp_path: Path
+) -> None:
+    report = script("report")
+    assert (len(report.METHODS), report.SEEDS, report.TASKS) == (10, 5, 20)
+    page = report.build(tmp_path)
+    assert len(list(tmp_path.rglob("result.json"))) == 50
+    assert 900_000 < page.stat().st_size <= 3_000_000

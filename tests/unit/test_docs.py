@@ -34,7 +34,7 @@ def test_documented_schema_is_the_one_that_is_written() -> None:
 
     result = Result(
         stream={"name": "s"}, method={"name": "m"}, seed=0, tasks=["A"], accuracy=[[0.1], [0.9]], curve=Curve(),
-        seconds=Seconds(), state_bytes=0, examples_stored=0, config={}, versions={},
+        seconds=Seconds(), state_bytes=0, examples_stored=0, config={}, versions={}, extras={"confusions": []},
     )  # fmt: skip
     rows = re.findall(r"^\| `(\w+)` \|", (ROOT / "docs/result-schema.md").read_text(encoding="utf-8"), re.M)
     assert sorted(rows) == sorted(result.to_json())

@@ -30,13 +30,13 @@ from retain import (
     metrics,
     run,
 )
-from retain.cli.output import matrix
 from retain.experiment import Experiment, Settings
 from retain.learner import Learner
 from retain.record import Cells, Evaluator
-from retain.report import figures, sentence, summarise, write_pngs, write_report
+from retain.report import curves, figures, sentence, summarise, write_pngs, write_report
 from retain.report.lines import group
-from retain.report.table import caveats
+from retain.report.text import matrix
+from retain.report.words import caveats
 from retain.result import Result
 from retain.sitting import CHECKPOINT
 
@@ -267,7 +267,7 @@ def test_reports_show_what_was_measured(evaluate: str, names: tuple[str, ...], t
             assert row.intransigence == whole_row.intransigence
     said = [s for s in caveats(results) if s.startswith("no ")]
     assert len(said) == 1 or (not said and len(names) == 3)
-    assert figures.MEAN not in figures.panels(group(results)[0])
+    assert curves.MEAN not in curves.panels(group(results)[0])
 
 
 def test_the_heat_map_holds_the_measured_cells_alone_and_the_table_dashes() -> None:
@@ -277,8 +277,8 @@ def test_the_heat_map_holds_the_measured_cells_alone_and_the_table_dashes() -> N
     assert sum(map(len, measured(r))) == 2 * 9 + 8 * 2
     assert figures.matrix(g, g.lines[0])["view"] == {"fill": figures.UNMEASURED}
     assert "view" not in figures.matrix(full, full.lines[0])
-    columns = [list(c.cells) for c in matrix(r).columns]
-    assert columns[3][1:3] == ["–", f"{100 * r.accuracy[2][2]:.1f}"]
+    cells = matrix(r.tasks, np.array(r.accuracy)).rows
+    assert [row[3] for row in cells][1:3] == ["–", f"{100 * r.accuracy[2][2]:.1f}"]
 
 
 def test_a_measure_is_not_the_mean_over_those_seeds_that_happen_to_have_it() -> None:

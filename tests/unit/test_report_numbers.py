@@ -1,8 +1,11 @@
 from __future__ import annotations
 
+import csv
 import io
 from dataclasses import replace
+from pathlib import Path
 from statistics import mean, stdev
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -15,8 +18,12 @@ from retain.report import (
     sentence,
     summarise,
     table,
+    text,
+    write_export,
 )
-from retain.report.table import Stat, caveats, percent
+from retain.report import words as words_of
+from retain.report.table import Stat, percent, rows
+from retain.report.words import caveats
 from retain.result import Result
 
 example = examples.example
@@ -242,3 +249,100 @@ def test_the_table_has_the_interval_where_it_is_asked_for() -> None:
     console.print(table(last_rows("ewc", 0.95, 0.93, 0.94), interval=True))
     assert isinstance(console.file, io.StringIO)
     assert "94.0 ± 2.5" in console.file.getvalue()  # t_2 = 4.303 times 1 / sqrt(3); the sd is 1.0
+
+
+# The terminal
+
+
+def printed(what: Any, width: int) -> str:
+    console = Console(file=io.StringIO(), width=width)
+    console.print(*what, sep="\n")
+    assert isinstance(console.file, io.StringIO)
+    return console.file.getvalue()
+
+
+@pytest.mark.parametrize("width", [30, 40, 60, 80, 110, 250])
+def test_the_text_report_fits_any_terminal_and_cuts_no_number(demo: list[Result], width: int) -> None:
+    many = example("ewc", names=tuple(f"permutation {j}" for j in range(20)), points=0)
+    said = printed(text.report(lines.group([*demo, many])), width)
+    assert max(map(len, said.splitlines())) <= width
+    assert "…" not in said and "\x1b" not in said
+    words = " ".join(said.split())
+    for row in summarise([*demo, many]):
+        for stat in (row.acc, row.forgetting, row.learning_accuracy):
+            assert percent(stat, interval=True) in words
+    for value in (v for r in many.accuracy for v in r):
+        assert f"{100 * value:.1f}" in words
+    for comparison in words_of.compared(lines.group(demo)[0]):
+        assert comparison in words
+
+
+# Folders side by side
+
+
+def two_folders() -> tuple[list[Result], list[str]]:
+    before = [example(k, s) for k in ("naive", "ewc", "joint") for s in range(3)]
+    after = [replace(example("ewc", s + 10), seed=s) for s in range(3)] + [
+        example("gem", s) for s in range(3)
+    ]
+    return [*before, *after], ["before"] * len(before) + ["after"] * len(after)
+
+
+def test_what_two_folders_have_in_common_stands_side_by_side() -> None:
+    results, folders = two_folders()
+    with pytest.raises(ValueError, match="two different results of ewc, seed 0"):
+        lines.group(results)
+    (g,) = lines.group(results, folders)
+    assert [line.label for line in g.lines] == [
+        "naive · before", "ewc · before", "ewc · after", "gem · after", "joint · before",
+    ]  # fmt: skip
+    assert len({(line.colour, line.dash) for line in g.lines}) == 5
+    (said,) = words_of.between_folders(g)
+    a, b = ([r.acc for r in line.runs] for line in g.lines[1:3])
+    d = mean(a) - mean(b)
+    assert f"by {abs(100 * d):.1f} points" in said and "EWC · before" in said and "EWC · after" in said
+    by_label = {row.method: row for row in rows(g)}
+    assert by_label["ewc · before"].intransigence is not None
+    assert by_label["ewc · after"].intransigence is None  # joint training is not in its folder
+    assert words_of.between_folders(lines.group(results[:9])[0]) == []
+
+
+def test_folders_are_told_apart_by_as_much_of_their_paths_as_that_takes(tmp_path: Path) -> None:
+    assert lines.folder_names([tmp_path / "a" / "out", tmp_path / "b" / "out"]) == ["a/out", "b/out"]
+    with pytest.raises(ValueError, match="named twice"):
+        lines.folder_names([tmp_path, tmp_path / "x" / ".."])
+
+
+# Files
+
+
+def test_every_figure_is_exported_with_its_data(demo: list[Result], tmp_path: Path) -> None:
+    paths = write_export(demo, tmp_path)
+    kinds = {"curves", "matrices", "plane", "cost-1", "cost-2", "cost-3", "cosines-1"}
+    names = {f"{kind}-{stream}" for kind in kinds for stream in ("permuted", "noisy-clean")}
+    assert (
+        {p.stem for p in paths if p.suffix == ".svg"}
+        == {p.stem for p in paths if p.suffix == ".png"}
+        == names
+    )
+    assert {p.stem for p in paths if p.suffix == ".csv"} == names | {
+        "numbers-permuted",
+        "numbers-noisy-clean",
+    }
+    assert all(p.read_bytes().startswith(b"<svg") for p in paths if p.suffix == ".svg")
+
+    def read(name: str) -> list[dict[str, str]]:
+        return list(csv.DictReader(io.StringIO((tmp_path / f"{name}.csv").read_text())))
+
+    ewc = next(r for r in demo if r.method["name"] == "ewc" and r.seed == 1)
+    values = [
+        (int(x["step"]), float(x["accuracy"])) for x in read("curves-permuted")
+        if (x["method"], x["seed"], x["accuracy on"]) == ("ewc", "1", "B")
+    ]  # fmt: skip
+    assert values == list(zip(ewc.curve.step, ewc.curve.task[1], strict=True))  # all of them, not thinned
+    matrix = [x for x in read("matrices-permuted") if (x["method"], x["seed"]) == ("ewc", "1")]
+    assert [float(x["accuracy"]) for x in matrix] == [v for row in ewc.accuracy for v in row]
+    acc = {x["method"]: float(x["mean"]) for x in read("numbers-permuted") if x["measure"] == "ACC"}
+    assert acc == {row.method: row.acc.mean for row in summarise(demo) if row.stream == "permuted"}
+    seeds = [x for x in read("plane-permuted") if x["kind"] == "seed" and x["method"] == "ewc"]
+    assert [(float(x["x"]), float(x["y"])) for x in seeds][1] == (ewc.forgetting, ewc.learning_accuracy)

@@ -211,3 +211,40 @@ def test_a_stream_of_one_task_and_a_slice_that_begins_later() -> None:
     assert result.bwt is None and len(result.accuracy) == 2
     later = run(stream("task")[1:], learner(EWC()), ORDER)
     assert later.tasks == ["task 2", "task 3"]
+
+
+def test_confusions_are_counted_where_they_are_asked_for(tmp_path: Path) -> None:
+    plain = run(stream("class"), learner(EWC()), ORDER, out=tmp_path / "plain")
+    result = run(stream("class"), learner(EWC()), ORDER, record="confusions", out=tmp_path / "asked")
+    tables = result.extras["confusions"]
+    assert len(tables) == 4 and all(len(t) == 4 and len(t[0]) == 4 for t in tables)
+    tests = [len(t.test) for t in stream("class") if t.test is not None]
+    labels = torch.cat([t.test.y for t in stream("class") if t.test is not None])
+    for table, row in zip(tables, result.accuracy, strict=True):
+        assert [sum(counts) for counts in table] == labels.bincount(minlength=4).tolist()
+        right = sum(table[c][c] for c in range(4))
+        assert right == round(sum(n * a for n, a in zip(tests, row, strict=True)))
+    assert result.accuracy == plain.accuracy and result.curve == plain.curve  # the same is learned
+    assert plain.extras == {} and "extras" not in (tmp_path / "plain" / "result.json").read_text()
+    assert "record" not in plain.config and result.config["record"] == "confusions"
+    assert Result.load(tmp_path / "asked" / "result.json") == result
+
+
+def test_confusions_are_whole_after_a_stop_and_the_checkpoint_of_a_run_without_is_refused(
+    tmp_path: Path,
+) -> None:
+    whole = run(stream("class"), learner(EWC()), ORDER, record="confusions")
+    seen = iter(range(10**6))
+    with pytest.raises(Interrupted):
+        run(
+            stream("class"),
+            learner(EWC()),
+            ORDER,
+            record="confusions",
+            out=tmp_path,
+            stop=lambda: next(seen) == 8,
+        )
+    again = run(stream("class"), learner(EWC()), ORDER, record="confusions", out=tmp_path, resume=True)
+    assert again.extras == whole.extras
+    with pytest.raises(ValueError, match="another run: record"):
+        run(stream("class"), learner(EWC()), ORDER, out=tmp_path, resume=True)

@@ -11,6 +11,7 @@ from functools import partial
 from pathlib import Path
 from typing import Literal
 
+from retain import trackers
 from retain.cli.errors import Stopped, WrongUse, one_line
 from retain.cli.folder import claim
 from retain.cli.progress import watcher
@@ -33,6 +34,9 @@ class Options:
     resume: bool = False  # skip what is done in --out, go on with what was begun
     force: bool = False  # replace the results that --out holds
     quiet: bool = False  # show no progress
+    track: trackers.Name | None = (
+        None  # send curves, matrices and tables there, through Accelerate's trackers
+    )
     stack: Stacking = "auto"  # runs that differ only in their seed as one computation; auto: on a CUDA device
 
     def __post_init__(self) -> None:
@@ -42,12 +46,26 @@ class Options:
             raise WrongUse("--address is of a Ray cluster: it needs --on ray (retain tune: --report-on ray)")
         if self.on == "ray" and importlib.util.find_spec("ray") is None:
             raise WrongUse(str(NoRay()))
+        if self.track is not None:
+            tracked(self.track)
         if self.stack == "on" and self.on == "ray":
             raise WrongUse("--stack on is for runs on this machine: leave out --on ray, or --stack on")
         if self.stack == "on" and self.resume:
             raise WrongUse("--resume goes on with every run separately: leave out --stack on")
         if self.resume and self.out is None:
             raise WrongUse("--resume needs the folder to go on from: --out DIR")
+
+
+def tracked(name: trackers.Name) -> None:
+    """Refuse a tracker whose packages are missing, before anything runs.
+
+    Raises:
+        WrongUse: says what to install.
+    """
+    try:
+        trackers.check(name)
+    except trackers.NoTracker as e:
+        raise WrongUse(str(e)) from e
 
 
 def run_many(
@@ -81,6 +99,9 @@ def run_many(
             how = str(e) or "stopped at once"
             raise Stopped(f"{how}; go on with:\n  {resume_command(command, args, str(out))}") from None
     results = [o for o in outcomes if isinstance(o, Result)]
+    if options.track is not None:
+        done = {name: o for (name, _), o in zip(experiments, outcomes, strict=True) if isinstance(o, Result)}
+        trackers.send(options.track, done, out)
     return results, [o for o in outcomes if isinstance(o, Failure)]
 
 

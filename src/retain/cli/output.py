@@ -3,20 +3,19 @@
 from __future__ import annotations
 
 import json
-import math
 import sys
 import textwrap
 from collections.abc import Sequence
 
-from rich import box
+import numpy as np
 from rich.console import Console
-from rich.table import Table
 from rich.text import Text
 
 from retain.cli import names
 from retain.report import sentence, table
 from retain.report.lines import clean, group
-from retain.report.table import caveats, left_out
+from retain.report.text import matrix
+from retain.report.words import caveats, left_out
 from retain.result import Result
 
 WIDTH = 110  # of tables where there is no terminal to ask
@@ -55,7 +54,7 @@ def print_run(r: Result) -> None:
         print(line(r))
         return
     if len(r.tasks) <= 10:
-        console().print(matrix(r))
+        console().print(matrix([clean(t) for t in r.tasks], np.array(r.accuracy)))
     console().print(table([r]))
     for said in left_out(group([r])[0]):
         console().print(Text(f"note: {said}"))
@@ -78,14 +77,3 @@ def print_comparison(results: Sequence[Result], quiet: bool) -> None:
     for text in said:
         indent = " " * len("note: ") if text.startswith("note: ") else ""
         here.print(Text(textwrap.fill(text, min(names.WIDTH, here.width), subsequent_indent=indent)))
-
-
-def matrix(r: Result) -> Table:
-    """The accuracy matrix in percent, a row after each task; a dash: not measured."""
-    out = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False, show_edge=False)
-    out.add_column("accuracy in %")
-    for name in r.tasks:
-        out.add_column(Text(clean(name)), justify="right")
-    for name, row in zip(["untrained", *(f"after {t}" for t in r.tasks)], r.accuracy, strict=True):
-        out.add_row(Text(clean(name)), *("–" if math.isnan(a) else f"{100 * a:.1f}" for a in row))
-    return out

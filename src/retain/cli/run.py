@@ -7,9 +7,11 @@ from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 
+from retain import trackers
 from retain.cli.errors import Failed, Stopped, WrongUse
 from retain.cli.flags import Group, asks_for_help, help_of, parse
 from retain.cli.folder import claim
+from retain.cli.many import tracked
 from retain.cli.names import about, method_class, positionals, stream_or_file, summary
 from retain.cli.notes import notes
 from retain.cli.output import print_run
@@ -55,9 +57,14 @@ class Options:
     resume: bool = False  # go on from the checkpoint in --out, where there is one
     force: bool = False  # replace the result that --out holds
     checkpoint_seconds: float = 30.0  # how often to save within a task
+    track: trackers.Name | None = None  # send curves, matrix and table there, through Accelerate's trackers
     quiet: bool = False  # show no progress
 
     def __post_init__(self) -> None:
+        if self.track is not None:
+            tracked(self.track)
+            if self.out is None:
+                raise WrongUse("--track keeps its files in the run's folder: --out DIR")
         if self.resume and self.out is None:
             raise WrongUse("--resume needs the folder to go on from: --out DIR")
         if not self.checkpoint_seconds >= 0:
@@ -154,6 +161,8 @@ def _run(experiment: Experiment, options: Options, args: list[str], leads: bool)
         if isinstance(e, DataNotFound):
             raise
         raise Failed(f"{e.filename or out}: {e.strerror or e}") from e  # such as a disk that is full
+    if out is not None and options.track is not None and leads:
+        trackers.send(options.track, {out.name: result}, out)
     if out is not None and not quiet:
         print(f"retain: saved {out / 'result.json'}", file=sys.stderr)
     return result

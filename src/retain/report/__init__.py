@@ -11,14 +11,30 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from retain.report.check import find_results
-from retain.report.table import Row, Stat, sentence, summarise, table
+from retain.report.table import Row, Stat, summarise, table
+from retain.report.words import sentence
 from retain.result import Result
 
-__all__ = ["Row", "Stat", "find_results", "sentence", "summarise", "table", "write_pngs", "write_report"]
+__all__ = [
+    "Row",
+    "Stat",
+    "find_results",
+    "sentence",
+    "summarise",
+    "table",
+    "write_export",
+    "write_pngs",
+    "write_report",
+]
 
 
-def write_report(results: Sequence[Result], path: Path) -> None:
+def write_report(results: Sequence[Result], path: Path, folders: Sequence[str] = ()) -> None:
     """Write one HTML file that needs no network, atomically.
+
+    Args:
+        results: of at least one run.
+        path: of the file.
+        folders: the name of the folder that each result is from, to show several folders side by side.
 
     Raises:
         ValueError: no results, or one whose parts do not fit each other.
@@ -27,10 +43,10 @@ def write_report(results: Sequence[Result], path: Path) -> None:
     from retain.files import write_atomically
     from retain.report.html import render  # plotting is slow to import, and the table needs none of it
 
-    write_atomically(Path(path), render(results).encode())
+    write_atomically(Path(path), render(results, folders).encode())
 
 
-def write_pngs(results: Sequence[Result], folder: Path) -> list[Path]:
+def write_pngs(results: Sequence[Result], folder: Path, folders: Sequence[str] = ()) -> list[Path]:
     """Write two PNG files a stream into `folder`: the curves and the accuracy matrices.
 
     Returns:
@@ -39,6 +55,20 @@ def write_pngs(results: Sequence[Result], folder: Path) -> list[Path]:
     Raises:
         ValueError, OSError: as `write_report`.
     """
-    from retain.report.png import write
+    from retain.report.export import write_pngs
 
-    return write(results, Path(folder))
+    return write_pngs(results, Path(folder), folders)
+
+
+def write_export(results: Sequence[Result], folder: Path, folders: Sequence[str] = ()) -> list[Path]:
+    """Write every figure as SVG and PNG, and what it shows as CSV, into `folder`.
+
+    Returns:
+        The paths written.
+
+    Raises:
+        ValueError, OSError: as `write_report`.
+    """
+    from retain.report.export import write
+
+    return write(results, Path(folder), folders)

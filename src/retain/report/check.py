@@ -73,6 +73,7 @@ def check(r: Result) -> None:
     _need(texts, "versions must be an object of texts")
     _check_curve(r)
     _need(isinstance(r.diagnostics, dict), "diagnostics must be an object")
+    _check_confusions(r)
     records = r.diagnostics.get("records", [])
     _need(isinstance(records, list), "diagnostics.records must be a list")
     for i, record in enumerate(records):
@@ -104,6 +105,23 @@ def _check_curve(r: Result) -> None:
         _need(bool(ends), "a curve cannot be drawn without boundaries, the step at which each task ended")
     values: Iterable[object] = (v for row in r.curve.task for v in row)
     _need(all(_number(v) and 0 <= v <= 1 for v in values), "curve: accuracies lie in [0, 1]")  # type: ignore[operator]
+
+
+def _check_confusions(r: Result) -> None:
+    """T + 1 square tables of counts, all of one size."""
+    _need(isinstance(r.extras, dict), "extras must be an object")
+    if "confusions" not in r.extras:
+        return
+    tables = r.extras["confusions"]
+    rows = len(r.tasks) + 1
+    _need(isinstance(tables, list) and len(tables) == rows, f"extras.confusions must be {rows} tables")
+    _need(all(isinstance(t, list) and t for t in tables), "extras.confusions: each a list of rows")
+    C = len(tables[0])
+    for t in tables:
+        square = len(t) == C and all(isinstance(row, list) and len(row) == C for row in t)
+        _need(square, f"extras.confusions: each table must be {C} x {C}")
+        counts = all(type(v) is int and 0 <= v < MAX_COUNT for row in t for v in row)
+        _need(counts, "extras.confusions must be counts")
 
 
 def _check_record(record: object, tasks: int, where: str) -> None:

@@ -9,16 +9,13 @@ import altair as alt
 import numpy as np
 from numpy.typing import NDArray
 
-from retain.report.lines import Group, Line
+from retain.report.lines import FEW, Group, Line
 from retain.result import Result
 
 Spec = dict[str, Any]
 Points = list[dict[str, Any]]
 
-ROWS = 4_200  # curve points in one figure: above it, curves are thinned to keep the file small
-FEW = 6  # tasks that get a panel each, and past tasks that get a line each
 MANY = 100  # tasks up to which a cell of a matrix keeps its size
-MEAN = "mean of all tasks"
 UNMEASURED = "#d3d6db"  # cells of a matrix, against the lightest of those that were measured
 VL_VERSION = ".".join(alt.SCHEMA_VERSION.removeprefix("v").split(".")[:2])
 
@@ -68,135 +65,13 @@ def floor(g: Group) -> float:
     return min(max(math.floor((min(seen) - 0.015) * 20) / 20, 0.0), 0.95)
 
 
-def panels(g: Group) -> dict[str, list[int]]:
-    """The panels of the curves' figure: a title, and the tasks whose mean is shown.
-
-    More than six tasks: the first, the middle, the last, and the mean over all where all were measured.
-    """
-    T = len(g.tasks)
-    if T <= FEW:
-        return {name: [j] for j, name in enumerate(g.tasks)}
-    some = {g.tasks[j]: [j] for j in (0, (T - 1) // 2, T - 1)}
-    return some if g.partial else {**some, MEAN: list(range(T))}
-
-
-def _on_axis(r: Result, at: list[int], steps: list[int]) -> NDArray[np.float64]:
+def on_axis(r: Result, at: list[int], steps: list[int]) -> NDArray[np.float64]:
     """A run's steps on the figure's axis: each of its tasks takes the same width as everybody's."""
     own = [0, *r.boundaries]
     return np.asarray(steps, dtype=np.float64) if own == at else np.interp(steps, own, at)
 
 
-def _steps_of_matrix(line: Line, js: list[int], at: list[int]) -> Points:
-    """A level per task learned: what the matrix says, from the moment the last task of `js` is learned.
-
-    Where no run measured it there is no point.
-    """
-    out: Points = []
-    first = 0 if len(js) > 1 else js[0]
-    for i in range(first + 1, len(at)):
-        means = [float(np.mean([r.accuracy[i][j] for j in js])) for r in line.runs]
-        values = [v for v in means if not math.isnan(v)]
-        if not values:
-            continue
-        ends = (at[i - 1], at[i]) if line.joint else (at[i],)
-        out += [_point(x, values, line) for x in ends]
-    return out
-
-
-def _point(x: float, values: list[float], line: Line) -> dict[str, Any]:
-    y, low, high = (round(float(v), 4) for v in (np.mean(values), min(values), max(values)))
-    return {"x": round(float(x)), "y": y, "low": low, "high": high, "method": line.label}
-
-
-def _curve(line: Line, js: list[int], at: list[int], most: int) -> Points:
-    runs = [r for r in line.runs if r.curve.step]
-    if line.joint or not runs:
-        return _steps_of_matrix(line, js, at)
-    grid = _on_axis(runs[0], at, runs[0].curve.step)
-    ys = [
-        np.interp(grid, _on_axis(r, at, r.curve.step), np.mean([r.curve.task[j] for j in js], axis=0))
-        for r in runs
-    ]
-    keep = np.unique(np.linspace(0, len(grid) - 1, min(len(grid), most)).round().astype(int))
-    return [_point(grid[i], [float(y[i]) for y in ys], line) for i in keep]
-
-
-def curve_points(g: Group) -> Points:
-    """Rows {x, y, low, high, method, panel, kind}: mean, least and greatest over seeds at each step."""
-    at, shown = edges(g), panels(g)
-    most = max(ROWS // (len(g.lines) * len(shown)), 8)
-    return [
-        {**p, "panel": title, "kind": "level" if line.joint else "curve"}
-        for title, js in shown.items()
-        for line in g.lines
-        for p in _curve(line, js, at, most)
-    ]
-
-
-def curves(g: Group) -> Spec:
-    """Accuracy on each task while the tasks are learned: Fig. 2A of Kirkpatrick et al. 2017."""
-    at, points = edges(g), curve_points(g)
-    domain = _y_domain(g, points)
-    pick = alt.selection_point(name="pick", fields=["method"], bind="legend", toggle="true")
-    legend = alt.Legend(title=None, orient="top", direction="horizontal", symbolType="stroke")
-    scale = alt.Scale(domain=[line.label for line in g.lines], range=[line.colour for line in g.lines])
-    base = alt.Chart().encode(
-        x=alt.X("x:Q", title=_x_title(g), scale=alt.Scale(domain=[0, at[-1]], nice=False)).axis(
-            format=",d", tickCount=4, grid=False
-        ),
-        color=alt.Color("method:N", scale=scale, legend=legend),
-    )
-    layers = [*_phases(g, at, domain[1]), *_strokes(base, domain, pick)]
-    chart = alt.layer(*layers, data=alt.InlineData(values=points)).properties(width=300, height=230)
-    column = alt.Facet("panel:N", title=None, sort=list(panels(g)))
-    return spec(chart.facet(facet=column, columns=4 if len(g.tasks) > FEW else 3, spacing=22))
-
-
-def _x_title(g: Group) -> str:
-    return "training step" if any(r.boundaries for r in g.runs) else "tasks learned"
-
-
-def _y_domain(g: Group, points: Points) -> list[float]:
-    low = floor(g)
-    top = max([p["high"] for p in points if p["y"] >= low], default=1.0)
-    return [low, min(1.0, math.ceil((top + 0.002) * 50) / 50)]
-
-
-def _strokes(base: Any, domain: list[float], pick: Any) -> list[Any]:
-    """The band, the lines, and unseen dots that answer the pointer."""
-
-    def y(field: str) -> Any:
-        axis = alt.Y(
-            f"{field}:Q", title="test accuracy", scale=alt.Scale(domain=domain, nice=False, zero=False)
-        )
-        return axis.axis(format="~%", tickCount=5, grid=True)
-
-    def opacity(picked: float, other: float) -> Any:
-        return alt.condition(pick, alt.value(picked), alt.value(other))
-
-    tooltip = [
-        alt.Tooltip("method:N"),
-        alt.Tooltip("panel:N", title="accuracy on"),
-        alt.Tooltip("y:Q", title="mean", format=".1%"),
-        alt.Tooltip("low:Q", title="lowest seed", format=".1%"),
-        alt.Tooltip("high:Q", title="highest seed", format=".1%"),
-        alt.Tooltip("x:Q", title="step", format=","),
-    ]
-    line = base.encode(y=y("y"), opacity=opacity(1, 0.07))
-    is_level = alt.datum.kind == "level"
-    return [  # the first layer with a legend must hold the selection, or Vega-Lite's legend takes no clicks
-        base.mark_area(clip=True)
-        .encode(y=y("low"), y2="high:Q", fillOpacity=opacity(0.16, 0.01))
-        .add_params(pick),
-        line.mark_line(clip=True, strokeWidth=1.6, strokeDash=[5, 3]).transform_filter(is_level),
-        line.mark_line(clip=True, strokeWidth=1.8, strokeJoin="round").transform_filter(~is_level),
-        base.mark_point(clip=True, filled=True, size=70).encode(
-            y=y("y"), opacity=alt.value(0), tooltip=tooltip
-        ),
-    ]
-
-
-def _phases(g: Group, at: list[int], top: float) -> list[Any]:
+def phases(g: Group, at: list[int], top: float) -> list[Any]:
     """Rules where a task ends, and above them what is learned in between; of many tasks neither."""
     if len(g.tasks) > MANY:
         return []
@@ -204,22 +79,16 @@ def _phases(g: Group, at: list[int], top: float) -> list[Any]:
     out = [rules.mark_rule(color="#8b929c", strokeDash=[1, 3]).encode(x="x:Q")] if len(at) > 2 else []
     if len(g.tasks) > FEW:
         return out
-    shown = range(1, len(at)) if numbered(g) else g.tasks
+    shown = range(1, len(at)) if g.numbered else g.tasks
     middle = [{"x": (a + b) / 2, "text": f"learn {t}"} for a, b, t in zip(at, at[1:], shown, strict=False)]
     text = alt.Chart(alt.InlineData(values=middle))
     mark = text.mark_text(baseline="bottom", dy=-4, color="#7b828c", fontSize=10, limit=270 // len(g.tasks))
     return [*out, mark.encode(x="x:Q", y=alt.datum(top), text="text:N")]
 
 
-def numbered(g: Group) -> bool:
-    """Whether the tasks' numbers are shown where there is no room for their names."""
-    return len(g.tasks) > FEW or max(map(len, g.tasks)) > 7
-
-
 def _sides(g: Group) -> tuple[list[str], list[str]]:
     """The names of a matrix's columns and of its rows."""
-    tasks = [str(j + 1) for j in range(len(g.tasks))] if numbered(g) else list(g.tasks)
-    return tasks, ["untrained", *(f"after {t}" for t in tasks)]
+    return list(g.short), ["untrained", *(f"after {t}" for t in g.short)]
 
 
 def _cells(g: Group, line: Line) -> Points:
@@ -279,9 +148,13 @@ def sheet(g: Group) -> Spec:
     return spec(alt.concat(*charts, columns=4 if len(g.tasks) <= FEW else 2, spacing=26))
 
 
-def has_cosines(r: Result) -> bool:
-    """Whether the run recorded angles between gradients."""
-    return any(record.get("cosine") for record in r.diagnostics.get("records", []))
+def with_cosines(g: Group) -> list[tuple[Line, Result]]:
+    """The lines with runs that recorded angles between gradients, each with the first of these runs."""
+    found = []
+    for line in g.lines:
+        runs = [r for r in line.runs if any(x.get("cosine") for x in r.diagnostics.get("records", []))]
+        found += [(line, runs[0])] if runs else []
+    return found
 
 
 def cosine_points(g: Group, r: Result, window: int = 9) -> Points:
@@ -295,7 +168,7 @@ def cosine_points(g: Group, r: Result, window: int = 9) -> Points:
         cosine = record.get("cosine") or []
         if not cosine:
             continue
-        x = float(_on_axis(r, at, [record["step"]])[0]) if r.boundaries else float(record["step"])
+        x = float(on_axis(r, at, [record["step"]])[0]) if r.boundaries else float(record["step"])
         named = dict(zip(g.tasks, cosine, strict=False))
         if len(g.tasks) > FEW:
             named = {
@@ -347,5 +220,5 @@ def cosines(g: Group, r: Result) -> Spec:
     line = base.mark_line(strokeWidth=2).encode(
         y=alt.Y("smooth:Q", title="cosine of the angle to g"), detail="t:N"
     )
-    layers = [*_phases(g, at, 1.0), zero, dots, line]
+    layers = [*phases(g, at, 1.0), zero, dots, line]
     return spec(alt.layer(*layers, data=alt.InlineData(values=points)).properties(width=640, height=220))

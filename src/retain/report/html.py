@@ -17,17 +17,18 @@ from jinja2 import Environment, StrictUndefined
 from markupsafe import Markup
 from PIL import Image
 
-from retain.report import figures
+from retain.report import confusion, curves, figures, tradeoffs
 from retain.report.check import pixels
-from retain.report.lines import Group, Line, clean, group
-from retain.report.table import COLUMNS, left_out, rows, sentence_of
+from retain.report.lines import Group, Line, clean, group, names
+from retain.report.table import COLUMNS, cell, rows
+from retain.report.words import between_folders, compared, left_out, sentence_of, suspicious
 from retain.result import Result
 
 SAMPLES = 240  # generated images shown of one run, all tasks together
 TASKS = 8  # tasks after which samples are shown: the last ones of more
 TEXT = 20_000  # characters of one configuration
 
-DRAW = resources.files("retain.report").joinpath("draw.js")
+SCRIPTS = [resources.files("retain.report").joinpath(name) for name in ("draw.js", "choose.js")]
 STYLE = resources.files("retain.report").joinpath("style.css")
 TEMPLATE = resources.files("retain.report").joinpath("template.html.j2")
 
@@ -38,20 +39,20 @@ def _bundle() -> str:
     return str(vl_convert.javascript_bundle(vl_version=figures.VL_VERSION))  # type: ignore[call-arg]
 
 
-def render(results: Sequence[Result]) -> str:
-    """The whole report as HTML.
+def render(results: Sequence[Result], folders: Sequence[str] = ()) -> str:
+    """The whole report as HTML; `folders` as `group` takes them.
 
     Raises:
         ValueError: no results, or one whose parts do not fit each other.
     """
-    groups = group(results)
-    scripts = [_bundle(), DRAW.read_text(encoding="utf-8")]
+    groups = group(results, folders)
+    scripts = [_bundle(), *(path.read_text(encoding="utf-8") for path in SCRIPTS)]
     if any("</script" in s.lower() or "<!--" in s for s in scripts):
         raise RuntimeError("the plotting library's JavaScript would end its own script element")
     env = Environment(autoescape=True, undefined=StrictUndefined)
     env.policies["json.dumps_kwargs"] = {"separators": (",", ":"), "allow_nan": False}
     return env.from_string(TEMPLATE.read_text(encoding="utf-8")).render(
-        groups=[_section(g) for g in groups],
+        groups=[_section(g, name) for g, name in zip(groups, names(groups), strict=True)],
         style=Markup(STYLE.read_text(encoding="utf-8")),
         scripts=[Markup(s) for s in scripts],  # ours, not the user's
         hashes=[_hash(s) for s in scripts],
@@ -64,35 +65,49 @@ def _hash(script: str) -> str:
     return "sha256-" + base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
 
 
-def _section(g: Group) -> dict[str, Any]:
-    shown = figures.panels(g)
+def _section(g: Group, name: str) -> dict[str, Any]:
+    shown = curves.panels(g)
     return {
         "label": g.label,
+        "name": name,
         "about": g.about,
         "sentence": sentence_of(g),
         "tasks": g.tasks,
         "lines": g.lines,
         "floor": f"{100 * figures.floor(g):.0f} %",
-        "numbered": figures.numbered(g),
-        "curves": figures.curves(g),
+        "numbered": g.numbered,
+        "curves": curves.figure(g, page=True),
+        "values": curves.plain(g),
+        "seeds": sorted({r.seed for r in g.runs}),
+        "intervals": curves.intervals(g),
+        "thinned": curves.budget(g) if curves.thinned(g) else None,
         "panels": len(shown),
-        "averaged": figures.MEAN in shown,
+        "averaged": curves.MEAN in shown,
         "from_curve": any(r.curve.step for r in g.runs),
         "spread": any(len(line.runs) > 1 for line in g.lines),
         "joint": any(line.joint for line in g.lines),
         "partial": g.partial,
         "left_out": left_out(g),
+        "compared": compared(g),
+        "suspicious": suspicious(g),
+        "folders": g.folders,
+        "between": between_folders(g),
         "matrices": [(line, figures.matrix(g, line)) for line in g.lines],
         "worked": _worked(g),
         "rows": [
-            (line, [cell(r) for cell in COLUMNS.values()], r)
+            (line, [cell(name, r, interval=True) for name in COLUMNS], r)
             for line, r in zip(g.lines, rows(g), strict=True)
         ],
+        "plane": plane.spec if (plane := tradeoffs.plane(g)) else None,
+        "corners": tradeoffs.corners(g),
+        "costs": [tradeoffs.cost(g, kind).spec for kind in tradeoffs.COSTS],
+        "kinds": list(tradeoffs.COSTS),
+        "confusions": [(line, confusion.plain(g, line)) for line in confusion.lines(g)],
+        "confusion": confusion.figure(g),
+        "moments": confusion.moments(g),
         "samples": [(line, shots) for line in g.lines if (shots := _samples(g, line))],
         "cosines": [
-            (line, figures.cosines(g, r), r.seed, _violations(g, line))
-            for line in g.lines
-            if (r := next((r for r in line.runs if figures.has_cosines(r)), None))
+            (line, figures.cosines(g, r), r.seed, _violations(g, line)) for line, r in figures.with_cosines(g)
         ],
         "setup": [(line, _config(line), _versions(line)) for line in g.lines],
     }

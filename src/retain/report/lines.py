@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import json
+import re
 import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import Any
+from itertools import cycle
+from pathlib import Path
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,23 +29,27 @@ COLOURS = {
     "joint": "#8A8A8A",
 }
 OTHERS = ("#7F5FC7", "#A6761D", "#66A61E", "#B2182B", "#01808C", "#E377C2", "#7A7A2E", "#4D6FE0")
+DASHES = ((7, 2), (2, 2), (7, 2, 2, 2), (4, 4))  # of lines that have no colour of their own in the list above
+FEW = 6  # tasks that are shown by name, with a panel each
 ORDER = ("naive", "l2", "ewc", "gem", "generative-replay", "replay")  # then the others, then joint
 
 # Settings that change from seed to seed, or that do not change what is learned.
 NEUTRAL = {"seed", "seeds", "out", "path", "threads", "device", "quiet", "resume", "jobs", "workers"}
-NEUTRAL |= {"evaluate"}  # tested more or less, the same is learned
+NEUTRAL |= {"evaluate", "record"}  # tested more or less, the same is learned
 NEUTRAL |= {"processes", "curve_every", "curve_samples", "checkpoint_every", "stream", "method", "methods"}
 
 
 @dataclass(frozen=True)
 class Line:
-    """The runs of one method with one setting on one stream: one line of a figure, one row of the table."""
+    """The runs of one method with one setting on one stream, of one folder: a line of a figure, a table's row."""
 
     label: str  # the name, and the settings in which it differs from others of that name
     given: str  # the name as the run has it
     name: str  # the same in one spelling
     colour: str
     runs: tuple[Result, ...]  # ascending by seed
+    folder: str = ""  # which it is from, where several are shown side by side
+    dash: tuple[int, ...] = ()  # of its stroke: told apart without colours too; empty: solid
 
     @cached_property
     def matrix(self) -> NDArray[np.float64]:
@@ -78,6 +85,21 @@ class Group:
     lines: tuple[Line, ...]
 
     @property
+    def numbered(self) -> bool:
+        """Whether the tasks' numbers are shown where there is no room for their names."""
+        return len(self.tasks) > FEW or max(map(len, self.tasks)) > 7
+
+    @property
+    def short(self) -> tuple[str, ...]:
+        """The tasks' names, or their numbers."""
+        return tuple(str(j + 1) for j in range(len(self.tasks))) if self.numbered else self.tasks
+
+    @property
+    def folders(self) -> list[str]:
+        """Those whose runs it shows side by side; of one alone: none."""
+        return [name for name in dict.fromkeys(line.folder for line in self.lines) if name]
+
+    @property
     def partial(self) -> bool:
         """Whether any of its runs measured its accuracy matrix in part."""
         return any(line.partial for line in self.lines)
@@ -88,50 +110,101 @@ class Group:
         return [r for line in self.lines for r in line.runs]
 
 
-def group(results: Sequence[Result]) -> list[Group]:
+class Found(NamedTuple):
+    """A result, and the folder that it is from."""
+
+    result: Result
+    folder: str
+
+
+def group(results: Sequence[Result], folders: Sequence[str] = ()) -> list[Group]:
     """Streams in the order of their first result; lines from naive over the methods to joint.
+
+    Args:
+        results: of at least one run.
+        folders: the name of the folder that each is from, where several are shown side by side: what they
+            have in common are then lines of their own.
 
     Raises:
         ValueError: no results, a broken one, or two different ones of the same setting and seed.
     """
     check_all(results)
     colours = _colours([parameters(r.method)["name"] for r in results])
-    streams: dict[str, list[Result]] = {}
+    streams: dict[str, list[Found]] = {}
     settings: dict[str, dict[str, Any]] = {}
-    for r in results:
+    for r, folder in zip(results, folders or [""] * len(results), strict=True):
         setting = {"name": clean(r.stream.get("name", "stream")), **flat(r.stream)}
         key = _key({**setting, "name": r.stream.get("name"), "tasks": len(r.tasks)})
         settings.setdefault(key, setting)
-        streams.setdefault(key, []).append(r)
+        streams.setdefault(key, []).append(Found(r, folder))
     labels = distinct(list(settings.values()))
     return [_group(label, m, colours) for label, m in zip(labels, streams.values(), strict=True)]
 
 
-def _group(stream: str, results: list[Result], colours: Mapping[str, str]) -> Group:
-    settings = [{**flat(r.config), **parameters(r.method)} for r in results]
-    runs: dict[str, dict[int, Result]] = {}
+def _group(stream: str, found: list[Found], colours: Mapping[str, str]) -> Group:
+    runs: dict[tuple[str, str], dict[int, Result]] = {}  # by setting and folder, and by seed
     first: dict[str, dict[str, Any]] = {}
-    for r, setting in zip(results, settings, strict=True):
+    for r, folder in found:
+        setting = {**flat(r.config), **parameters(r.method)}
         key = _key(setting)
         first.setdefault(key, setting)
-        other = runs.setdefault(key, {}).setdefault(r.seed, r)
+        other = runs.setdefault((key, folder), {}).setdefault(r.seed, r)
         if not np.array_equal(other.accuracy, r.accuracy, equal_nan=True):
             raise ValueError(
                 f"two different results of {first[key]['name']}, seed {r.seed}, on {stream}, of the same "
                 "settings: keep one of them"
             )
+    labels = dict(zip(first, distinct(list(first.values())), strict=True))
     lines = []
-    for key, label in zip(first, distinct(list(first.values())), strict=True):
+    for (key, folder), by_seed in runs.items():
         given = first[key]["name"]
-        members = tuple(runs[key][s] for s in sorted(runs[key]))
-        lines.append(Line(label, given, canonical(given), colours[canonical(given)], members))
+        label = f"{labels[key]} · {folder}" if folder else labels[key]
+        members = tuple(by_seed[s] for s in sorted(by_seed))
+        lines.append(Line(label, given, canonical(given), colours[canonical(given)], members, folder))
     lines = _shade(sorted(lines, key=lambda line: _rank(line.name)))
+    results = [f.result for f in found]
     return Group(stream, _about(results[0].stream), _tasks(results), tuple(lines))
+
+
+def folder_names(folders: Sequence[Path]) -> list[str]:
+    """A short name for each: the last parts of its path, as many as tell them apart.
+
+    >>> folder_names([Path("out/a"), Path("out/b")]), folder_names([Path("x/out"), Path("y/out")])
+    (['a', 'b'], ['x/out', 'y/out'])
+
+    Raises:
+        ValueError: one is given twice.
+    """
+    whole = [path.resolve() for path in folders]
+    if len(set(whole)) < len(whole):
+        raise ValueError(f"a folder is named twice: {', '.join(map(str, folders))}")
+    parts = 1
+    while len({path.parts[-parts:] for path in whole}) < len(whole):
+        parts += 1
+    return [clean("/".join(path.parts[-parts:])) for path in whole]
 
 
 def canonical(name: str) -> str:
     """One spelling: "Generative_Replay" is "generative-replay"."""
     return clean(name).lower().replace("_", "-").replace(" ", "-")
+
+
+def slug(text: str) -> str:
+    """A part of a file's name: of letters, digits and dashes.
+
+    >>> slug("Split MNIST / class")
+    'split-mnist-class'
+    """
+    return re.sub(r"[^a-z0-9]+", "-", text.lower()).strip("-")[:40]
+
+
+def names(groups: Sequence[Group]) -> list[str]:
+    """A file name for each stream, each another."""
+    out: list[str] = []
+    for g in groups:
+        name = slug(g.label) or "stream"
+        out.append(name if name not in out else f"{name}-{len(out) + 1}")
+    return out
 
 
 def clean(text: object) -> str:
@@ -243,12 +316,15 @@ def _colours(names: Sequence[str]) -> dict[str, str]:
 
 
 def _shade(lines: list[Line]) -> list[Line]:
-    """Lines of the same method keep its hue and differ in lightness."""
-    out = []
+    """Lines of the same method keep its hue and differ in lightness; those not of the list are dashed."""
+    out: list[Line] = []
+    others = cycle(DASHES)
     for line in lines:
         same = [other for other in lines if other.name == line.name]
         lighter = same.index(line) / max(len(same), 2) * 0.75
         rgb = [int(line.colour[i : i + 2], 16) for i in (1, 3, 5)]
         mixed = "#" + "".join(f"{round(c + (255 - c) * lighter):02X}" for c in rgb)
-        out.append(replace(line, colour=mixed))
+        own = line.name in COLOURS and not lighter
+        dash = (5, 3) if line.joint else () if own else next(others)
+        out.append(replace(line, colour=mixed, dash=dash))
     return out

@@ -6,16 +6,12 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from rich import box
-from rich.table import Table
-from rich.text import Text
 
 from retain import metrics, statistics
+from retain.report.fitted import Fitted
 from retain.report.lines import Group, Line, group
 from retain.result import Result
-from retain.statistics import Difference, point
-
-HELD_BACK = 3.0  # points by which a method must learn the last task worse than naive to be named for it
+from retain.statistics import point
 
 
 @dataclass(frozen=True)
@@ -44,7 +40,7 @@ class Row:
     """One method with one setting on one stream, over its seeds. Accuracies in [0, 1].
 
     None: the measure needs more than one task (BWT, FWT, forgetting), a cell of the accuracy matrix that
-    some run did not measure, or exactly one joint run of the same stream and seed (intransigence, over
+    some run did not measure, or exactly one joint run of the same stream, folder and seed (intransigence, over
     the seeds that have it).
     """
 
@@ -81,7 +77,9 @@ def rows(g: Group) -> list[Row]:
 
 
 def _row(g: Group, line: Line) -> Row:
-    lacking = [] if line.joint else [v for r in line.runs if (v := _intransigence(g, r)) is not None]
+    lacking = (
+        [] if line.joint else [v for r in line.runs if (v := _intransigence(g, r, line.folder)) is not None]
+    )
 
     def over(measure: Callable[[Result], float | None]) -> Stat | None:
         values = [v for r in line.runs if (v := measure(r)) is not None]
@@ -110,8 +108,10 @@ def _row(g: Group, line: Line) -> Row:
     )
 
 
-def _intransigence(g: Group, r: Result) -> float | None:
-    joint = [j for line in g.lines if line.joint for j in line.runs if j.seed == r.seed]
+def _intransigence(g: Group, r: Result, folder: str) -> float | None:
+    joint = [
+        j for line in g.lines if line.joint and line.folder == folder for j in line.runs if j.seed == r.seed
+    ]
     return metrics.intransigence(r.accuracy, joint[0].accuracy) if len(joint) == 1 else None
 
 
@@ -190,11 +190,22 @@ MEASURES: dict[str, Callable[[Row], Stat | None]] = {
     "BWT": lambda r: r.bwt,
     "FWT": lambda r: r.fwt,
     "forgetting": lambda r: r.forgetting,
+    "learned": lambda r: r.learning_accuracy,
+    "intransigence": lambda r: r.intransigence,
 }
+NUMBERS: dict[str, Callable[[Row], Stat]] = {
+    "train s": lambda r: r.train,
+    "consolidate s": lambda r: r.consolidate,
+    "evaluate s": lambda r: r.evaluate,
+    "total s": lambda r: r.total,
+    "state bytes": lambda r: r.state_bytes,
+    "examples stored": lambda r: r.examples_stored,
+}
+SIGNED = ("BWT", "FWT", "intransigence")
 
 
-def table(results: Sequence[Result], interval: bool = False) -> Table:
-    """The columns that fit a terminal. Accuracies in percent.
+def table(results: Sequence[Result], interval: bool = False) -> Fitted:
+    """The columns that matter most. Accuracies in percent.
 
     Args:
         results: of at least one run.
@@ -204,176 +215,16 @@ def table(results: Sequence[Result], interval: bool = False) -> Table:
         ValueError: no results, or broken ones.
     """
     groups = group(results)
-    out = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False, show_edge=False)
-    out.add_column("method", overflow="fold", min_width=10)
-    for name in SHORT:
-        out.add_column(name.removeprefix("total "), justify="right", no_wrap=True)
+    lines: list[tuple[str, ...]] = []
     for g in groups:
         if len(groups) > 1:
-            out.add_row(Text(g.label, style="bold"))
-        for row in rows(g):
-            out.add_row(Text(row.method), *(_cell(c, row, interval) for c in SHORT))
-        out.add_section()
-    return out
+            lines.append((g.label,))
+        lines += [(row.method, *(cell(c, row, interval) for c in SHORT)) for row in rows(g)]
+    return Fitted(("method", *(name.removeprefix("total ") for name in SHORT)), tuple(lines))
 
 
-def _cell(column: str, row: Row, interval: bool) -> str:
+def cell(column: str, row: Row, interval: bool) -> str:
+    """One of `COLUMNS`, a measure with half of its 95% interval where that is asked for."""
     if not interval or column not in MEASURES:
         return COLUMNS[column](row)
-    return percent(MEASURES[column](row), signed=column.endswith("WT"), interval=True)
-
-
-PROSE = {
-    "naive": "plain training",
-    "l2": "L2",
-    "ewc": "EWC",
-    "gem": "GEM",
-    "generative-replay": "generative replay",
-    "joint": "joint training",
-}
-
-
-def sentence(results: Sequence[Result]) -> str:
-    """What the numbers show: how much of the first task each method lost; one sentence a stream.
-
-    Raises:
-        ValueError: no results, or broken ones.
-    """
-    groups = group(results)
-    return " ".join((f"On {g.label}: " if len(groups) > 1 else "") + sentence_of(g) for g in groups)
-
-
-def sentence_of(g: Group) -> str:
-    """The sentence about one stream."""
-    kept = [line for line in g.lines if not line.joint]
-    joint = [line for line in g.lines if line.joint]
-    if len(g.tasks) == 1:
-        known = [f"{_prose(line)} reaches {_mean(line)}" for line in g.lines]
-        return f"On {g.tasks[0]}, the only task, {_join(known)}."
-    upper = _join([f"{_prose(line)}, which keeps all data, reaches {_mean(line)}" for line in joint])
-    if not kept:
-        return f"After {g.tasks[-1]}, over all tasks, {upper}."
-    end = f"over all tasks it reaches {_mean(kept[0])}" if len(kept) == 1 else _best(kept)
-    return f"After {g.tasks[-1]}, {_losses(g, kept)}; {end}{', while ' + upper if joint else ''}."
-
-
-def _best(lines: Sequence[Line]) -> str:
-    """Which comes best over all tasks, and whether that can be said at all."""
-    found = differences(lines)
-    best = max(lines, key=lambda line: float(np.mean(list(_accs(line).values()))))
-    text = f"over all tasks {_prose(best)} comes first with {_mean(best)}"
-    tested = [d for d in found if d.p is not None]
-    if not tested:
-        return text + " (one seed: chance is not ruled out)"
-    unsure = [d.b for d in tested if d.unsure and d.a == _prose(best)]
-    others = [d.b if d.a == _prose(best) else d.a for d in tested if not d.told_apart]
-    close = [m for m in others if m not in unsure]
-    if unsure:
-        text += f", above {_few(unsure, ' and ')} but not surely"
-    if close:
-        text += f", {'and' if unsure else 'but'} cannot be told apart from {_few(close, ' or ')}"
-    if others:
-        return f"{text} ({_seeds(tested)})"
-    nearest = min(tested, key=lambda d: d.interval.mean)
-    by = f"{point(100 * nearest.interval.mean)} points, {statistics.span(nearest.interval)}"
-    return f"over all tasks {_prose(best)} comes best with {_mean(best)} (above {nearest.b} by {by})"
-
-
-def _few(names: Sequence[str], last: str) -> str:
-    return _join(names, last) if len(names) <= 3 else f"{len(names)} others"
-
-
-def _seeds(found: Sequence[Difference]) -> str:
-    counts = sorted({d.interval.n for d in found})
-    return f"{counts[0]} seeds" if len(counts) == 1 else f"{counts[0]} to {counts[-1]} seeds"
-
-
-def _accs(line: Line) -> dict[int, float]:
-    return {r.seed: r.acc for r in line.runs}
-
-
-def differences(lines: Sequence[Line]) -> list[Difference]:
-    """Of the ACC of the best line and every other, on equal seeds; joint training, the upper bound, stays out.
-
-    The one family of comparisons of a page: whatever is said there of two methods is corrected for these.
-    """
-    kept = {_prose(line): _accs(line) for line in lines if not line.joint}
-    return statistics.compare(kept, "best")
-
-
-def left_out(g: Group) -> list[str]:
-    """Which measures are missing since accuracy matrices were measured in part, each in a sentence."""
-    whose: dict[str, list[str]] = {}
-    for line, row in zip(g.lines, rows(g), strict=True):
-        stats = {
-            **{name: of(row) for name, of in MEASURES.items()},
-            "learning accuracy": row.learning_accuracy,
-        }
-        names = [name for name, stat in stats.items() if stat is None]
-        if line.partial and names:
-            whose.setdefault(_join(names, " or "), []).append(_prose(line))
-    return [
-        f"no {names} of {_join(lines)}: that takes cells of the accuracy matrix that were not measured"
-        for names, lines in whose.items()
-    ]
-
-
-def caveats(results: Sequence[Result]) -> list[str]:
-    """What the numbers do not show: what the best is not surely above by ACC, measures that cannot be given,
-    and what looks suspicious.
-
-    Raises:
-        ValueError: no results, or broken ones.
-    """
-    groups = group(results)
-    return [
-        (f"On {g.label}: " if len(groups) > 1 else "") + text
-        for g in groups
-        for text in [
-            *(statistics.sentence(d) for d in differences(g.lines) if d.p is not None and not d.told_apart),
-            *left_out(g),
-            *statistics.doubts({_prose(line): {r.seed: r.accuracy for r in line.runs} for line in g.lines}),
-        ]
-    ]
-
-
-def _prose(line: Line) -> str:
-    return PROSE.get(line.name, line.given) + line.label[len(line.given) :]
-
-
-def _mean(line: Line) -> str:
-    return f"{point(100 * float(line.matrix[-1].mean()))} %"
-
-
-def _losses(g: Group, kept: Sequence[Line]) -> str:
-    """For example: plain training has lost 9.1 points on A, EWC 1.2 and GEM 0.9."""
-    parts: list[str] = []
-    before = ""
-    for line in kept:
-        if np.isnan(line.matrix[1, 0]):
-            known = point(100 * float(line.matrix[-1, 0]))
-            parts.append(f"{_prose(line)} knows {g.tasks[0]} to {known} %{_held_back(g, line)}")
-            continue
-        lost = round(100 * float(line.matrix[1, 0] - line.matrix[-1, 0]), 1)
-        verb = "lost" if lost >= 0 else "gained"
-        points = point(abs(lost))
-        if not before:
-            text = f"{_prose(line)} has {verb} {points} points on {g.tasks[0]}"
-        else:
-            text = f"{_prose(line)} {points if verb == before else f'{verb} {points}'}"
-        parts.append(text + _held_back(g, line))
-        before = verb
-    return _join(parts)
-
-
-def _held_back(g: Group, line: Line) -> str:
-    """The other way to fail: keeping the old by not learning the new."""
-    naive = [other.matrix[-1, -1] for other in g.lines if other.name == "naive"]
-    mine = line.matrix[-1, -1]
-    if not naive or 100 * (max(naive) - mine) < HELD_BACK:
-        return ""
-    return f" (but learned {g.tasks[-1]} only to {point(100 * float(mine))} %)"
-
-
-def _join(parts: Sequence[str], last: str = " and ") -> str:
-    return ", ".join(parts[:-1]) + (last if len(parts) > 1 else "") + "".join(parts[-1:])
+    return percent(MEASURES[column](row), signed=column in SIGNED, interval=True)
