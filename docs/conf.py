@@ -29,8 +29,10 @@ include_patterns = [
 ]
 exclude_patterns = [".*", "out", "tests", "docs/*.py"]  # the first ones are walked through otherwise
 html_theme = "furo"
+html_show_search_summary = False  # a page opened as a file may not fetch others
 html_additional_pages = {"index": "forward.html"}  # out/site/index.html leads to docs/index.html
-templates_path = ["templates"]
+templates_path, html_static_path = ["templates"], ["static"]
+html_js_files = ["reach.js"]
 html_show_copyright = html_show_sphinx = html_copy_source = False
 pygments_style, pygments_dark_style = "a11y-high-contrast-light", "a11y-high-contrast-dark"
 
@@ -53,12 +55,16 @@ nitpick_ignore_regex = [
 KNOWN = {
     "Tutorials": ["tutorial-*"],
     "Reference": [
-        "reference", "methods/README", "streams/README", "metrics", "result-schema", "vault-record",
+        "reference/README", "methods/README", "streams/README", "metrics", "result-schema", "vault-record",
     ],
     "Measured": ["reproduction", "speed", "../benchmarks/README"],
     "The house": ["architecture", "add-a-method", "../CHANGELOG", "../src/retain/streams/mnist/LICENSE-DATA"],
 }  # fmt: skip
-BELOW = {"docs/methods/README", "docs/streams/README"}  # their own folder's pages stand below them
+BELOW = {
+    "docs/methods/README",
+    "docs/streams/README",
+    "docs/reference/README",
+}  # their own folder's pages stand below them
 
 
 def contents() -> dict[str, list[str]]:
@@ -106,6 +112,12 @@ def add(app: Any, name: str, source: list[str]) -> None:
         source[0] += f"\n## In Python\n\n```{{eval-rst}}\n.. autoclass:: retain.{kind.__name__}\n```\n"
 
 
+def level(app: Any, name: str, template: str, context: dict[str, Any], tree: Any) -> None:
+    """Say how deep the captions of the navigation stand, which a heading by role has to say."""
+    navigation = context.get("furo_navigation_tree", "")
+    context["furo_navigation_tree"] = navigation.replace('role="heading"', 'role="heading" aria-level="2"')
+
+
 def describe(app: Any, what: str, name: str, thing: Any, options: Any, lines: list[str]) -> None:
     """Add the comments behind a class's fields to its docstring. A method's page has its own already."""
     if what != "class":
@@ -126,5 +138,6 @@ def setup(app: Any) -> dict[str, Any]:
     """What Sphinx calls."""
     app.connect("source-read", add)
     app.connect("autodoc-process-docstring", describe, priority=400)  # before napoleon reads the sections
+    app.connect("html-page-context", level, priority=600)  # after the theme has made it
     app.connect("autodoc-skip-member", skip)
     return {"parallel_read_safe": True}
