@@ -103,7 +103,9 @@ def toctree(caption: str, pages: list[str]) -> str:
 def add(app: Any, name: str, source: list[str]) -> None:
     """Add to a page what GitHub has no use for."""
     if name == root_doc:
-        source[0] += toctree("", ["../README"]) + "".join(toctree(*part) for part in contents().items())
+        source[0] += toctree("", ["../README", "../README.zh"]) + "".join(
+            toctree(*part) for part in contents().items()
+        )
     elif name in BELOW:
         pages = _matching(ROOT / Path(name).parent, "*")
         source[0] += toctree("", [p for p in pages if p != "README"])

@@ -30,7 +30,7 @@ from retain.cli.main import main
 ROOT = Path(__file__).parents[2]
 PAGES = sorted(
     p
-    for pattern in ("README.md", "CHANGELOG.md", "docs/**/*.md", "benchmarks/*.md")
+    for pattern in ("README*.md", "CHANGELOG.md", "docs/**/*.md", "benchmarks/*.md")
     for p in ROOT.glob(pattern)
 )
 FULL = os.environ.get("RETAIN_DOCS") == "full"

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
 from tests.docs.blocks import CODE, PAGES, ROOT, TEXT, Block, Reader, blocks, shortened
 
 ALL = {str(page.relative_to(ROOT)): blocks(page) for page in PAGES}
-ELSEWHERE = {"docs/add-a-method.md"}  # by test_own_method.py
+ELSEWHERE = {"docs/add-a-method.md", "README.zh.md"}  # by test_own_method.py; in README.md, block for block
 TYPED = [page for page, found in ALL.items() if any(b.language in CODE for b in found)]
 
 NOT_RUN = {
@@ -34,6 +35,19 @@ def test_a_page_does_what_it_says(page: str, tmp_path: Path, monkeypatch: pytest
         reader.read(block)
 
 
+def test_the_chinese_readme_has_the_same_blocks_links_and_picture() -> None:
+    english, chinese = (
+        (ROOT / name).read_text(encoding="utf-8").partition("\n\n[")[2]
+        for name in ("README.md", "README.zh.md")
+    )
+    assert [(b.text, b.mark, b.said) for b in ALL["README.zh.md"]] == [
+        (b.text, b.mark, b.said) for b in ALL["README.md"]
+    ]
+    links = [re.findall(r"\]\(([^)]+)\)", text)[1:] for text in (english, chinese)]
+    assert links[0] == links[1]
+    assert chinese.count("\n## ") == english.count("\n## ") and chinese.count("\n| ") == english.count("\n| ")
+
+
 def test_every_block_is_code_that_runs_or_says_that_it_is_none() -> None:
     strange = [b.where for found in ALL.values() for b in found if b.language not in CODE + TEXT]
     assert strange == []
@@ -43,6 +57,7 @@ def test_what_is_not_run_is_known_and_has_a_reason() -> None:
     found = [
         (page, b.mark, b.text, b.said)
         for page, some in ALL.items()
+        if page != "README.zh.md"
         for b in some
         if b.mark in ("slow", "not run")
     ]
