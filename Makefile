@@ -34,7 +34,7 @@ test: check
 
 # The documentation as a site, offline; a broken link or any other warning is an error.
 docs: setup
-	@$(BIN)/python -m sphinx -q -W --keep-going -j auto -c docs -d out/doctrees . out/site
+	@$(BIN)/python -m sphinx -q -E -W --keep-going -j auto -c docs -d out/doctrees . out/site
 	@echo "docs: open out/site/index.html"
 
 # Every block of the documentation as it is printed; `make test` runs the long ones with few samples.

@@ -32,7 +32,7 @@ html_theme = "furo"
 html_show_search_summary = False  # a page opened as a file may not fetch others
 html_additional_pages = {"index": "forward.html"}  # out/site/index.html leads to docs/index.html
 templates_path, html_static_path = ["templates"], ["static"]
-html_js_files = ["reach.js"]
+html_js_files, html_css_files = ["reach.js"], ["text.css"]
 html_show_copyright = html_show_sphinx = html_copy_source = False
 pygments_style, pygments_dark_style = "a11y-high-contrast-light", "a11y-high-contrast-dark"
 

@@ -58,7 +58,7 @@ class Result:
 
     @property
     def acc(self) -> float:
-        """`metrics.acc`: the mean of the last row."""
+        """`metrics.acc`, the mean of the last row."""
         return metrics.acc(self.accuracy)
 
     @property
@@ -78,7 +78,7 @@ class Result:
 
     @property
     def learning_accuracy(self) -> float | None:
-        """`metrics.learning_accuracy`: the mean of the diagonal; None where that was not measured."""
+        """`metrics.learning_accuracy`, the mean of the diagonal; None where that was not measured."""
         return metrics.learning_accuracy(self.accuracy)
 
     @property

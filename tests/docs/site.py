@@ -11,7 +11,7 @@ import pytest
 from filelock import FileLock
 from tests.docs.blocks import ENV, ROOT
 
-STRICT = ["-q", "-W", "--keep-going", "-j", "auto"]  # as in the Makefile
+STRICT = ["-q", "-E", "-W", "--keep-going", "-j", "auto"]  # as in the Makefile
 
 
 def build(source: Path, out: Path) -> subprocess.CompletedProcess[str]:
