@@ -7,7 +7,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 PEERS := .bench-peers
 
-.PHONY: setup demo test check bench bench-peers
+.PHONY: setup demo test check docs check-docs bench bench-peers
 
 setup: $(VENV)/.done
 
@@ -31,6 +31,15 @@ check: setup
 test: check
 	@echo "test: pytest"
 	@$(BIN)/python -m pytest -n auto --dist worksteal
+
+# The documentation as a site, offline; a broken link or any other warning is an error.
+docs: setup
+	@$(BIN)/python -m sphinx -q -E -W --keep-going -j auto -c docs -d out/doctrees . out/site
+	@echo "docs: open out/site/index.html"
+
+# Every block of the documentation as it is printed; `make test` runs the long ones with few samples.
+check-docs: setup
+	@RETAIN_DOCS=full $(BIN)/python -m pytest tests/docs --timeout 0
 
 # Timed, on one core; give them a machine that does nothing else. Figures go to out/bench and docs/speed.md.
 # BENCH=--quick with DOCS= tries them.

@@ -21,6 +21,13 @@ from retain.reproduce import method_of, ours, published
 
 PAGES = Path(__file__).parent / "methods"
 WRITTEN = "<!-- Written by docs/build_methods.py: change the method's docstring instead. -->"
+FEW = "--samples 100 --test-samples 100 --hidden 20"  # what the tests add to a run, see tests/docs/blocks.py
+SMALLER = {
+    "generative-classifier": "--generator-hidden 20 --draws 2",
+    "randumb": "--size 64",
+    "ranpac": "--size 100",
+    "vcl": "--lr 0.01",  # steps are stable for lr below a bound that falls with the number of images
+}
 
 
 def pages() -> dict[str, str]:
@@ -67,7 +74,15 @@ def page(name: str, kind: type[Method[Any]]) -> str:
     if not rows and not others:
         lines += ["No published value of it is reproduced here.", ""]
     scenario = [s for s in kind.traits.scenarios if s not in kind.traits.fails_in][-1]
-    lines += ["## To run it", "", "```bash", f"retain run split {name} --scenario {scenario}", "```"]
+    lines += [
+        "## To run it",
+        "",
+        long(FEW, SMALLER.get(name, "")),
+        "",
+        "```sh",
+        f"retain run split {name} --scenario {scenario}",
+        "```",
+    ]
     return "\n".join(lines) + "\n"
 
 
@@ -109,17 +124,21 @@ def table(head: tuple[str, ...], rows: list[Any]) -> list[str]:
     return ["| " + " | ".join(c.replace("|", "\\|") for c in row) + " |" for row in cells]
 
 
-def main() -> None:
-    """Write the pages, and remove those of methods that are gone."""
-    made = pages()
-    PAGES.mkdir(exist_ok=True)
-    for old in PAGES.glob("*.md"):
+def long(*flags: str) -> str:
+    """The mark of a block to which the tests add flags, so that it takes no time."""
+    return f"<!-- long: {' '.join(filter(None, flags))} -->"
+
+
+def write(folder: Path, made: dict[str, str]) -> None:
+    """Write the pages, and remove those of what is gone."""
+    folder.mkdir(exist_ok=True)
+    for old in folder.glob("*.md"):
         if old.name not in made:
             old.unlink()
     for name, text in made.items():
-        (PAGES / name).write_text(text, encoding="utf-8")
-    print(f"{len(made)} pages in {PAGES}")
+        (folder / name).write_text(text, encoding="utf-8")
+    print(f"{len(made)} pages in {folder}")
 
 
 if __name__ == "__main__":
-    main()
+    write(PAGES, pages())

@@ -1,6 +1,6 @@
 """The one stateful object: binds a model, a method, optimisers and the method's state.
 
-`run` drives it over a stream. Inside a training loop of one's own:
+`run` drives it over a stream. Inside a training loop of one's own::
 
     learner = retain.Learner(model, retain.EWC(lam=100), retain.Optim("sgd", lr=0.1))
     for task in stream:

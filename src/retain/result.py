@@ -59,7 +59,7 @@ class Result:
 
     @property
     def acc(self) -> float:
-        """`metrics.acc`: the mean of the last row."""
+        """`metrics.acc`, the mean of the last row."""
         return metrics.acc(self.accuracy)
 
     @property
@@ -79,7 +79,7 @@ class Result:
 
     @property
     def learning_accuracy(self) -> float | None:
-        """`metrics.learning_accuracy`: the mean of the diagonal; None where that was not measured."""
+        """`metrics.learning_accuracy`, the mean of the diagonal; None where that was not measured."""
         return metrics.learning_accuracy(self.accuracy)
 
     @property

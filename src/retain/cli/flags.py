@@ -67,13 +67,13 @@ class Group:
 
 def flags_of(kind: type[Any]) -> tuple[Flag, ...]:
     """Every field of a dataclass, with the comment behind it."""
-    hints, said = typing.get_type_hints(kind), _comments(kind)
+    hints, said = typing.get_type_hints(kind), comments(kind)
     return tuple(
         Flag(f.name, hints[f.name], f.default, said.get(f.name, "")) for f in dataclasses.fields(kind)
     )
 
 
-def _comments(kind: type[Any]) -> dict[str, str]:
+def comments(kind: type[Any]) -> dict[str, str]:
     """The comment behind each field in the source."""
     source = textwrap.dedent(inspect.getsource(kind))
     behind = {

@@ -1,4 +1,4 @@
-"""Reports: saved `Result`s in, one HTML file, PNG files or a table out. Nothing here runs a network.
+"""Reports: saved Results in, one HTML file, PNG files or a table out. Nothing here runs a network.
 
 `find_results` reads a folder; `summarise`, `table` and `sentence` compute every number that is
 shown anywhere; `write_report` and `write_pngs` draw. A result that does not hold together is
