@@ -103,7 +103,7 @@ def toctree(caption: str, pages: list[str]) -> str:
 def add(app: Any, name: str, source: list[str]) -> None:
     """Add to a page what GitHub has no use for."""
     if name == root_doc:
-        source[0] += toctree("", ["../README", "../README.zh"]) + "".join(
+        source[0] += toctree("", ["README <../README>", "中文 <../README.zh>"]) + "".join(
             toctree(*part) for part in contents().items()
         )
     elif name in BELOW:
