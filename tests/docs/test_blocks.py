@@ -25,6 +25,7 @@ NOT_RUN = {
     ("docs/distributed.md", "slow", "torchrun --standalone --nproc-per-node 2 -m retain run permuted ewc"),
     ("docs/distributed.md", "slow", "accelerate launch --multi_gpu --num_processes 2"),
     ("docs/streams.md", "not run", "retain run split replay --data cifar100"),
+    ("docs/tour.md", "slow", "retain tour"),
 }  # fmt: skip
 
 

@@ -1,4 +1,4 @@
-"""A method around a training loop that stays as it is: its forward, criterion, optimiser and scheduler.
+"""A method around a training loop that stays as it is: its forward, criterion, optimiser and scheduler::
 
     kept = retain.attach(model, retain.EWC(lam=100))  # 1
     for train in tasks:

@@ -1,4 +1,4 @@
-"""A method inside the Hugging Face Trainer, for models that classify: a callback, and nothing else changes.
+"""A method inside the Hugging Face Trainer, for models that classify: a callback, and nothing else changes::
 
     callback = RetainCallback(retain.Replay(memory=500))
     for task in tasks:
