@@ -79,7 +79,7 @@ def refused(capsys: pytest.CaptureFixture[str], *args: str | Path, code: int = 2
         ("demo now", "what is 'now' for?"),
         ("demo --seeds 0", "--seeds must be >= 1"),
         ("demo --out /dev/null/x", "cannot write to /dev/null/x: Not a directory"),
-        ("report", "name one folder"),
+        ("report", "name a folder"),
         ("report /no/such/folder", "/no/such/folder is not a folder"),
         ("list method", "no list of 'method' (did you mean 'methods'?)"),
         ("list streams splt", "no stream is called 'splt' (did you mean 'split'?)"),

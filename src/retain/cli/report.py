@@ -18,8 +18,9 @@ from retain.result import Result
 HELP = """\
 usage: retain report DIR [DIR ...] [flags]
 
-Reads every result.json below DIR and writes one HTML page that works offline: DIR/report.html. Of several
-folders the page is in the first; what they have in common is shown side by side and compared.
+Reads every result.json below DIR and writes one HTML page that works offline: DIR/report.html.
+Of several folders the page is in the first; what they have in common is shown side by side and
+compared.
 
 examples:
   retain report out/demo
