@@ -6,9 +6,11 @@ import errno
 import json
 import os
 import random
+import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable
 from contextlib import suppress
@@ -222,14 +224,26 @@ def test_one_writer_many_readers(store: Store) -> None:
     publish(Store.open(store.path), 6)
 
 
-@pytest.mark.skipif(os.geteuid() == 0, reason="root may write anywhere")
 def test_a_folder_that_cannot_be_written(store: Store) -> None:
-    for p in (store.path, *store.path.iterdir()):
-        if p.is_dir():
-            p.chmod(0o555)
-    with pytest.raises(OSError, match="Permission"):
-        publish(store, 6)
-    assert whole(store) == 5
+    with tempfile.TemporaryDirectory() as open_to_all:  # pytest's own folders are closed to other users
+        Path(open_to_all).chmod(0o755)
+        copy = shutil.copytree(store.path, Path(open_to_all) / "v")
+        for p in (copy, *copy.rglob("*")):
+            p.chmod(0o555 if p.is_dir() else 0o444)
+        child = os.fork()
+        if child == 0:
+            if os.geteuid() == 0:  # root may write anywhere
+                os.setuid(65534)
+            refused = 1
+            try:
+                assert whole(Store.open(copy)) == 5  # it can be read
+                publish(Store.open(copy), 6)
+            except OSError as e:
+                refused = 0 if "Permission" in str(e) else 2
+            finally:
+                os._exit(refused)
+        assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+        assert whole(Store.open(copy)) == 5
 
 
 def test_kill_9_at_random_moments(store: Store) -> None:
