@@ -41,7 +41,7 @@ class NoRay(ImportError):
     """The package that speaks with the cluster is not installed."""
 
     def __init__(self) -> None:
-        super().__init__("runs on a cluster need Ray, which is not installed: pip install 'retain[cluster]'")
+        super().__init__("runs on a cluster need Ray, which is not installed: pip install ray")
 
 
 def _ray() -> Any:

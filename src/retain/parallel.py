@@ -31,8 +31,7 @@ class NoAccelerate(ImportError):
 
     def __init__(self) -> None:
         super().__init__(
-            "training in several processes needs Accelerate, which is not installed: "
-            "pip install 'retain[distributed]'"
+            "training in several processes needs Accelerate, which is not installed: pip install accelerate"
         )
 
 

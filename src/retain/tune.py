@@ -37,7 +37,7 @@ class NoOptuna(ImportError):
     """The package that proposes the trials is not installed."""
 
     def __init__(self) -> None:
-        super().__init__("tuning needs Optuna, which is not installed: pip install 'retain[tune]'")
+        super().__init__("tuning needs Optuna, which is not installed: pip install optuna")
 
 
 @dataclass(frozen=True)

@@ -28,7 +28,7 @@ from retain.result import Result
 from retain.run import Interrupted, Progress
 from retain.streams import sources
 
-ray = pytest.importorskip("ray", reason="Ray is not installed: pip install 'retain[cluster]'")
+ray = pytest.importorskip("ray", reason="Ray is not installed: pip install ray")
 pytestmark = pytest.mark.filterwarnings("ignore")  # Ray's own
 
 STORE = 100 * 2**20

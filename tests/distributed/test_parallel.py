@@ -21,7 +21,7 @@ from retain.experiment import Experiment, load_config
 from retain.parallel import World, launched
 from retain.result import Result
 
-pytest.importorskip("accelerate", reason="Accelerate is not installed: pip install 'retain[distributed]'")
+pytest.importorskip("accelerate", reason="Accelerate is not installed: pip install accelerate")
 pytestmark = pytest.mark.timeout(400)
 
 SCRIPT = Path(together.__file__)

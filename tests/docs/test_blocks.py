@@ -16,16 +16,17 @@ NOT_RUN = {
     ("README.md", "not run", "make demo"),
     ("README.md", "slow", "retain reproduce gem-permutations ewc-permuted"),
     ("docs/architecture.md", "not run", "class Method(ABC):"),
-    ("docs/cluster.md", "not run", "pip install 'retain[cluster]'"),
+    ("docs/cluster.md", "not run", "pip install ray"),
     ("docs/cluster.md", "not run", "ray start --head --port 6379 --disable-usage-stats"),
     ("docs/cluster.md", "not run", "retain reproduce --section 1,2,3 --on ray --address 10.0.0.1:6379"),
     ("docs/cluster.md", "slow", "retain compare permuted --methods naive,ewc,replay --seeds 4 --tasks 3 --on ray"),
     ("docs/cluster.md", "slow", "ray start --head --port 6379 --num-cpus 1 --disable-usage-stats"),
-    ("docs/distributed.md", "not run", "pip install 'retain[distributed]'"),
+    ("docs/distributed.md", "not run", "pip install accelerate"),
     ("docs/distributed.md", "slow", "torchrun --standalone --nproc-per-node 2 -m retain run permuted ewc"),
     ("docs/distributed.md", "slow", "accelerate launch --multi_gpu --num_processes 2"),
     ("docs/streams.md", "not run", "retain run split replay --data cifar100"),
     ("docs/tour.md", "slow", "retain tour"),
+    ("docs/your-own-loop.md", "not run", "pip install datasets transformers accelerate"),
 }  # fmt: skip
 
 

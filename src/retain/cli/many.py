@@ -29,7 +29,7 @@ class Options:
 
     out: str | None = None  # folder for all of them and the report; none: out/compare-STREAM-DATE-TIME
     workers: int = 2  # runs at a time, each a process; with --address the cluster's CPUs say how many
-    on: Literal["local", "ray"] = "local"  # processes here, or a Ray cluster (pip install 'retain[cluster]')
+    on: Literal["local", "ray"] = "local"  # processes here, or a Ray cluster (pip install ray)
     address: str | None = None  # of the Ray cluster, HOST:PORT or auto; none: one is started here and ended
     resume: bool = False  # skip what is done in --out, go on with what was begun
     force: bool = False  # replace the results that --out holds

@@ -60,7 +60,7 @@ class Output:
 
     out: str = "out/reproduce"  # folder for runs and tables
     workers: int = 2  # runs at a time, each a process; with --address the cluster's CPUs say how many
-    on: Literal["local", "ray"] = "local"  # processes here, or a Ray cluster (pip install 'retain[cluster]')
+    on: Literal["local", "ray"] = "local"  # processes here, or a Ray cluster (pip install ray)
     address: str | None = None  # of the Ray cluster, HOST:PORT or auto; none: one is started here and ended
     resume: bool = False  # keep the results in --out that have the recipe's configuration, run the rest
     force: bool = False  # run all anew, and replace what --out holds

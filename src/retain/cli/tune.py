@@ -40,7 +40,7 @@ with a seed that is never reported, and are scored on validation images held out
 test image is looked at. The best values are frozen: DIR/frozen.toml is for retain run,
 DIR/compare.toml for retain compare. With --report the frozen experiment is run with the seeds
 given, and DIR/report/report.html shows it; what counts are the tasks that no trial has seen.
-Trials are proposed by Optuna: pip install 'retain[tune]'. They run one after the other, here, since
+Trials are proposed by Optuna: pip install optuna. They run one after the other, here, since
 each depends on those before it; --workers and --report-on ray are for --report. Where there are
 choices alone, no more than --trials combinations of them, each is tried once.
 
@@ -69,9 +69,7 @@ class Options:
         None  # folder for trials, the frozen experiment and the report; none: out/tune-STREAM-METHOD
     )
     workers: int = 2  # of the report: runs at a time, each a process
-    report_on: Literal["local", "ray"] = (
-        "local"  # processes here, or a Ray cluster (pip install 'retain[cluster]')
-    )
+    report_on: Literal["local", "ray"] = "local"  # processes here, or a Ray cluster (pip install ray)
     address: str | None = None  # of the Ray cluster, HOST:PORT or auto; none: one is started here and ended
     resume: bool = False  # go on with the trials that --out holds
     force: bool = False  # replace them

@@ -94,7 +94,7 @@ def to_onnx(
         examples: stored ones to compare on; random ones make them up to 1,000.
 
     Raises:
-        VaultError: `retain[export]` is not installed; the method's predict is no graph; or the file's numbers
+        VaultError: ONNX is not installed; the method's predict is no graph; or the file's numbers
             differ from the vault's by more than 1e-5 (of values over 1, 1e-5 of them). Nothing is written.
     """
     _require_extra()
@@ -173,7 +173,7 @@ def _of_torchvision(record: logging.LogRecord) -> bool:
 def _require_extra() -> None:
     missing = [name for name in NEEDS if importlib.util.find_spec(name) is None]
     if missing:
-        raise VaultError(f"ONNX needs {', '.join(missing)}: pip install 'retain[export]'")
+        raise VaultError(f"ONNX needs {', '.join(missing)}: pip install onnx onnxruntime onnxscript")
 
 
 def _onnx(program: ExportedProgram, serving: Serving, about: About) -> bytes:

@@ -19,20 +19,20 @@ BROKEN = (OSError, ValueError, OverflowError, KeyError, TypeError, MemoryError)
 class NoArrow(ImportError):
     """The package that reads the file is not installed."""
 
-    def __init__(self, what: str, extra: str) -> None:
-        super().__init__(f"{what} need pyarrow, which is not installed: pip install 'retain[{extra}]'")
+    def __init__(self, what: str) -> None:
+        super().__init__(f"{what} need pyarrow, which is not installed: pip install pyarrow")
 
 
-def arrow(module: str, what: str, extra: str) -> Any:
+def arrow(module: str, what: str) -> Any:
     """A module of pyarrow.
 
     Raises:
-        NoArrow: it is not installed; names the extra that brings it.
+        NoArrow: it is not installed.
     """
     try:
         return importlib.import_module(module)
     except ImportError:
-        raise NoArrow(what, extra) from None
+        raise NoArrow(what) from None
 
 
 @contextmanager

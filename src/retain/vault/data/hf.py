@@ -112,7 +112,7 @@ def _read(
     folder: Path, features: dict[str, Any], names: list[str], pictured: list[str], sha: hashlib._Hash
 ) -> tuple[dict[str, Column], list[tuple[str, bytes]]]:
     """Its columns but for the images, and each image's content, with what it is called."""
-    pa = arrow("pyarrow", "Hugging Face data sets", "hf")
+    pa = arrow("pyarrow", "Hugging Face data sets")
     columns: dict[str, ArrowColumn] = {}
     contents: list[tuple[str, bytes]] = []
     total = 0

@@ -154,7 +154,7 @@ def read_parquet(path: Path, asked: Asked) -> Raw:
         BadData: names the column, or the row, that is not as it must be.
         NoArrow: pyarrow is not installed.
     """
-    pq = arrow("pyarrow.parquet", "Parquet files", "tabular")
+    pq = arrow("pyarrow.parquet", "Parquet files")
     with opened(path) as (f, sha), tampered(f"{path.name} is no Parquet file that can be read"):
         file = pq.ParquetFile(f)
         schema = file.schema_arrow
