@@ -342,9 +342,7 @@ def _checked(d: dict[str, Any], name: str) -> dict[str, Any]:
     if not _is_number(schema) or schema == 0:
         raise Damaged(f"{name} does not say which form it has")
     if int(schema) > SCHEMA:  # type: ignore[arg-type]
-        raise VaultError(
-            f"{name} has form {schema}, this retain reads up to {SCHEMA}: update it (pip install -U retain)"
-        )
+        raise VaultError(f"{name} has form {schema}, this retain reads up to {SCHEMA}: update it")
     return d
 
 
