@@ -364,7 +364,9 @@ def test_a_missing_extra_is_named(
         importlib.util, "find_spec", lambda name, *a: None if name in missing else found(name, *a)
     )
     serving = Serving(nn.Linear(5, 2), [0, 1])
-    with pytest.raises(VaultError, match=rf"ONNX needs {', '.join(missing)}: pip install 'retain\[export\]'"):
+    with pytest.raises(
+        VaultError, match=rf"ONNX needs {', '.join(missing)}: pip install onnx onnxruntime onnxscript"
+    ):
         to_onnx(serving, about((5,), "ab", "table"), serving, tmp_path / "m")
 
 
