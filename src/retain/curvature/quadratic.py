@@ -57,9 +57,9 @@ class Quadratic(NamedTuple):
         """
         for k, W in self.weight.items():
             if (s := lr[k] * strength) > 0:
-                # (p + s m) / (1 + s W), with neither s m nor s W to overflow
-                soft = max(1 / s, torch.finfo(W.dtype).tiny)
-                params[k].copy_((params[k] * soft + self.moment[k]) / (soft + W))
+                # (p + s m) / (1 + s W), both divided by s where that is the smaller: no product overflows
+                mine, theirs = (1.0, s) if s <= 1 else (max(1 / s, torch.finfo(W.dtype).tiny), 1.0)
+                params[k].copy_((params[k] * mine + self.moment[k] * theirs) / (mine + W * theirs))
         return params
 
     def largest(self) -> float:
