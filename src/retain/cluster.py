@@ -24,6 +24,7 @@ import torch
 from retain.compare import Failure, Job, done_before, reason, undisturbed
 from retain.experiment import Experiment
 from retain.files import write_atomically
+from retain.missing import NotInstalled
 from retain.result import Result
 from retain.run import Interrupted, Progress
 from retain.sitting import CHECKPOINT
@@ -37,7 +38,7 @@ STORE = 500 * 2**20  # bytes of shared memory that a Ray started here may fill: 
 REACH = 5.0  # seconds in which a cluster must answer
 
 
-class NoRay(ImportError):
+class NoRay(NotInstalled):
     """The package that speaks with the cluster is not installed."""
 
     def __init__(self) -> None:

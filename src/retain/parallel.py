@@ -19,6 +19,8 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
+from retain.missing import NotInstalled
+
 TIMEOUT = timedelta(minutes=10)  # that a process waits for another before it takes it for lost
 
 
@@ -26,7 +28,7 @@ class Lost(RuntimeError):
     """Another process of the run ended, or did not answer."""
 
 
-class NoAccelerate(ImportError):
+class NoAccelerate(NotInstalled):
     """The package that connects the processes is not installed."""
 
     def __init__(self) -> None:

@@ -16,6 +16,7 @@ from typing import Any, Literal
 import numpy as np
 from PIL import Image
 
+from retain.missing import NotInstalled
 from retain.report.lines import flat, group
 from retain.result import Result
 
@@ -24,7 +25,7 @@ PACKAGE: dict[str, str] = {"tensorboard": "tensorboard", "mlflow": "mlflow", "wa
 PROJECT = "retain"
 
 
-class NoTracker(ImportError):
+class NoTracker(NotInstalled):
     """A package that is needed is not installed."""
 
     def __init__(self, name: str) -> None:

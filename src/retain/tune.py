@@ -21,6 +21,7 @@ import torch
 
 from retain.divergence import Diverged
 from retain.experiment import Experiment, from_plain
+from retain.missing import NotInstalled
 from retain.result import Result
 from retain.run import Progress, run
 from retain.seeds import derive
@@ -33,7 +34,7 @@ SETTINGS = ("lr", "momentum", "weight_decay", "clip", "epochs", "iterations", "b
 """The settings that can be tuned: how to learn. What is learned, and from what, is given."""
 
 
-class NoOptuna(ImportError):
+class NoOptuna(NotInstalled):
     """The package that proposes the trials is not installed."""
 
     def __init__(self) -> None:

@@ -13,6 +13,7 @@ import pytest
 import torch
 from PIL import Image
 
+from retain.cli.main import main
 from retain.streams.sources import load
 
 INIT = ("--model", "mlp:64", "--memory-bytes", "80KB", "--epochs", "3", "--batch-size", "32", "--guard", "100",
@@ -173,3 +174,13 @@ def test_help_has_examples() -> None:
                  "forget", "export", "verify"):  # fmt: skip
         text = retain(name, "--help")
         assert text.startswith(f"usage: retain {name} ") and f"\n  retain {name} " in text
+
+
+def test_a_package_that_is_not_installed_is_told_in_one_line(
+    shop: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (shop / "a.parquet").write_bytes(b"PAR1")
+    monkeypatch.setitem(sys.modules, "pyarrow.parquet", None)
+    assert main(["learn", str(shop / "v"), str(shop / "a.parquet")]) == 2
+    said = capsys.readouterr().err
+    assert said == "retain: error: Parquet files need pyarrow, which is not installed: pip install pyarrow\n"

@@ -9,6 +9,7 @@ import sys
 from collections.abc import Callable, Sequence
 
 from retain.cli.errors import FAILED, STOPPED, WRONG_USE, Failed, Stopped, WrongUse, close, one_line
+from retain.missing import NotInstalled
 
 COMMANDS = {
     "demo": "watch a network forget, and EWC, GEM and generative replay prevent it, on real data",
@@ -96,7 +97,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _explain(e: Exception) -> int:
     """Say in one line what is wrong; gives the exit code."""
     text, code = str(e), FAILED
-    if isinstance(e, WrongUse | ValueError | OSError):
+    if isinstance(e, WrongUse | ValueError | OSError | NotInstalled):
         code = WRONG_USE
         if isinstance(e, OSError) and e.filename is not None and e.strerror:
             text = f"{e.filename}: {e.strerror}"

@@ -45,27 +45,15 @@ class Options:
         if self.address is not None and self.on != "ray":
             raise WrongUse("--address is of a Ray cluster: it needs --on ray (retain tune: --report-on ray)")
         if self.on == "ray" and importlib.util.find_spec("ray") is None:
-            raise WrongUse(str(NoRay()))
+            raise NoRay
         if self.track is not None:
-            tracked(self.track)
+            trackers.check(self.track)
         if self.stack == "on" and self.on == "ray":
             raise WrongUse("--stack on is for runs on this machine: leave out --on ray, or --stack on")
         if self.stack == "on" and self.resume:
             raise WrongUse("--resume goes on with every run separately: leave out --stack on")
         if self.resume and self.out is None:
             raise WrongUse("--resume needs the folder to go on from: --out DIR")
-
-
-def tracked(name: trackers.Name) -> None:
-    """Refuse a tracker whose packages are missing, before anything runs.
-
-    Raises:
-        WrongUse: says what to install.
-    """
-    try:
-        trackers.check(name)
-    except trackers.NoTracker as e:
-        raise WrongUse(str(e)) from e
 
 
 def run_many(

@@ -11,7 +11,6 @@ from retain import trackers
 from retain.cli.errors import Failed, Stopped, WrongUse
 from retain.cli.flags import Group, asks_for_help, help_of, parse
 from retain.cli.folder import claim
-from retain.cli.many import tracked
 from retain.cli.names import about, method_class, positionals, stream_or_file, summary
 from retain.cli.notes import notes
 from retain.cli.output import print_run
@@ -62,7 +61,7 @@ class Options:
 
     def __post_init__(self) -> None:
         if self.track is not None:
-            tracked(self.track)
+            trackers.check(self.track)
             if self.out is None:
                 raise WrongUse("--track keeps its files in the run's folder: --out DIR")
         if self.resume and self.out is None:

@@ -29,7 +29,7 @@ from retain.report import write_report
 from retain.result import Result
 from retain.run import Interrupted
 from retain.statistics import point, span, t_interval
-from retain.tune import SETTINGS, TRIALS, Knob, NoOptuna, Plan, Trial, Tuning, later, run_trial, to_toml
+from retain.tune import SETTINGS, TRIALS, Knob, Plan, Trial, Tuning, later, run_trial, to_toml
 
 HELP = """\
 usage: retain tune STREAM METHOD --tune NAME=LOW:HIGH[:log] ... [flags]
@@ -232,8 +232,6 @@ def _tune(plan: Plan, name: str, options: Options, args: list[str]) -> int:
             (out / TRIALS).unlink()
         try:
             best = _search(Tuning(plan, out), options)
-        except NoOptuna as e:
-            raise WrongUse(str(e)) from e
         except (Interrupted, KeyboardInterrupt):
             deafen()
             again = resume_command("tune", args, str(out))

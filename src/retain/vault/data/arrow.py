@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from retain.missing import NotInstalled
 from retain.vault.data.cells import EXACT, Column, Growing
 from retain.vault.errors import BadData
 
@@ -16,7 +17,7 @@ from retain.vault.errors import BadData
 BROKEN = (OSError, ValueError, OverflowError, KeyError, TypeError, MemoryError)
 
 
-class NoArrow(ImportError):
+class NoArrow(NotInstalled):
     """The package that reads the file is not installed."""
 
     def __init__(self, what: str) -> None:
