@@ -32,3 +32,11 @@ class Visit:
 
     def sees(self, script: str) -> Any:
         return self.page.evaluate(script)
+
+    def printed(self) -> int:
+        """How many sheets it takes on paper, where it is black on white; stays as it is printed."""
+        paper: bytes = self.page.pdf(format="A4")
+        assert paper.startswith(b"%PDF")
+        self.page.emulate_media(media="print")
+        assert self.sees("getComputedStyle(document.body).backgroundColor") == "rgb(255, 255, 255)"
+        return paper.count(b"/Type /Page\n") + paper.count(b"/Type /Page/")

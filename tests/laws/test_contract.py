@@ -19,6 +19,7 @@ from tests.laws.toy import (
     Scenario,
     clone,
     differing,
+    double,
     go,
     home,
     images,
@@ -126,7 +127,7 @@ def test_class_order_and_head_rows_permuted_together_permute_the_result(
     plain.model.load_state_dict(weights)
     renamed = {k: w.index_copy(0, order, w) if k.startswith("3.") else w for k, w in weights.items()}
     moved.model.load_state_dict(renamed)
-    with double_by_default():
+    with double():
         one = run(stream(scenario), plain, ORDER)
         two = run(relabelled(scenario, order), moved, ORDER)
         x = stream(scenario)[0].train.batch(torch.arange(12))[0]
@@ -135,16 +136,6 @@ def test_class_order_and_head_rows_permuted_together_permute_the_result(
     b = moved.method.predict(moved._bound, moved.params, moved.state, x, torch.full((12,), task.index))
     torch.testing.assert_close(b[:, order], a, rtol=1e-6, atol=1e-6)
     assert one.accuracy == two.accuracy
-
-
-class double_by_default:
-    """torch's default dtype is float64 inside."""
-
-    def __enter__(self) -> None:
-        torch.set_default_dtype(torch.float64)
-
-    def __exit__(self, *args: object) -> None:
-        torch.set_default_dtype(torch.float32)
 
 
 @dataclass(frozen=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
 from typing import Any, Literal, get_args
@@ -127,6 +128,16 @@ EXCEPT: dict[str, dict[str, str]] = {
         "progressive": "a new column for each task, its running statistics included",
     },
 }
+
+
+@contextmanager
+def double() -> Iterator[None]:
+    """torch's default dtype is float64 inside."""
+    torch.set_default_dtype(torch.float64)
+    try:
+        yield
+    finally:
+        torch.set_default_dtype(torch.float32)
 
 
 def home(method: Method[Any]) -> Scenario:

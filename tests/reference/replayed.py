@@ -2,28 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from typing import Any
 
 import torch
-from tests.laws.toy import ORDER, Scenario, mlp, stream
+from tests.laws.toy import ORDER, Scenario, double, mlp, stream
 from torch import Generator, Tensor, nn
 
 from retain import Learner, Method, Optim, batches, run
 from retain.seeds import derive
 
 LR = 0.1
-
-
-@contextmanager
-def double() -> Iterator[None]:
-    """torch's default dtype is float64 inside."""
-    torch.set_default_dtype(torch.float64)
-    try:
-        yield
-    finally:
-        torch.set_default_dtype(torch.float32)
 
 
 def model() -> nn.Module:

@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 import torch
 import torch.nn.functional as nnf
-from tests.laws.toy import ORDER, Scenario, differing, go, kept, stream
-from tests.reference.replayed import LR, Memory, assert_same, by_hand, double, model, ours
+from tests.laws.toy import ORDER, Scenario, differing, double, go, kept, stream
+from tests.reference.replayed import LR, Memory, assert_same, by_hand, model, ours
 from torch import Tensor, nn
 
 from retain import Learner, Method, Naive, Optim, batches

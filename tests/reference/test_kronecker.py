@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 import torch
 import torch.nn.functional as nnf
-from tests.laws.toy import cnn, mlp, stream
+from tests.laws.toy import cnn, double, mlp, stream
 from tests.reference.test_fisher import NETS, assert_same, generator, make, single
 from torch import Tensor, nn
 
@@ -300,8 +300,7 @@ def test_linear_gaussian_tasks_one_after_another_equal_joint_training() -> None:
 def test_its_gradient_is_that_of_the_paper(build: Any, around: Any) -> None:
     torch.manual_seed(0)
     method = KFACLaplace(lam=3.0, around=around, examples=None)
-    torch.set_default_dtype(F64)
-    try:
+    with double():
         one = Learner(build().double(), method, Optim(lr=0.05))
         factors, anchors = [], []
         for task in stream("domain"):
@@ -313,8 +312,6 @@ def test_its_gradient_is_that_of_the_paper(build: Any, around: Any) -> None:
             factors.append(kfac(problem, one.params, task.train, HIDDEN, generator()))
             anchors.append({k: one.params[k].detach().clone() for k in problem.spec.names})
         x, y = stream("domain")[0].train.batch(torch.arange(20))
-    finally:
-        torch.set_default_dtype(torch.float32)
     anchors = [anchors[-1]] * 3 if around == "latest" else anchors
     names = problem.spec.names
     with torch.no_grad():

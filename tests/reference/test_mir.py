@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 import torch
 import torch.nn.functional as nnf
-from tests.laws.toy import ORDER, Scenario, learner, stream
-from tests.reference.replayed import LR, Memory, assert_same, by_hand, double, model, ours
+from tests.laws.toy import ORDER, Scenario, double, learner, stream
+from tests.reference.replayed import LR, Memory, assert_same, by_hand, model, ours
 from torch import Tensor, nn
 
 from retain import Learner, Optim, batches

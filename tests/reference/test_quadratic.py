@@ -6,10 +6,10 @@ from typing import Any
 
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 from scipy.optimize import minimize_scalar
-from tests.laws.toy import cnn, kept, mlp, stream
+from tests.laws.toy import cnn, double, kept, mlp, stream
 from torch import Tensor, nn
 
 from retain import EWC, L2, Learner, Optim, Stream
@@ -75,6 +75,7 @@ def test_entries_that_nothing_guards_stay_unguarded() -> None:
 
 
 @given(st.floats(0, 1e4), places, places, st.floats(1e-4, 10), st.floats(0, 1e4))
+@example(F=0.0, a=0.0, p=2.0, lr=1.0, lam=1.1125369292536007e-308)  # 1 / (lr lam) times p is no float64
 def test_a_proximal_step_is_the_argmin(F: float, a: float, p: float, lr: float, lam: float) -> None:
     q = Quadratic.around({"a": torch.tensor([F], dtype=F64)}, {"a": torch.tensor([a], dtype=F64)})
     moved = float(q.proximal_step(lam, {"a": torch.tensor([p], dtype=F64)}, {"a": lr})["a"])
@@ -103,8 +104,7 @@ def test_the_gradient_hook_is_autograd_of_the_summed_penalties(method: EWC | L2,
     model: nn.Module = net().double()
     one = Learner(model, method, Optim(lr=0.05))
     parts: list[tuple[Params, Params]] = []
-    torch.set_default_dtype(F64)
-    try:
+    with double():
         for task in stream("domain"):
             one.begin_task(task)
             for index in torch.arange(60).split(12):
@@ -118,8 +118,6 @@ def test_the_gradient_hook_is_autograd_of_the_summed_penalties(method: EWC | L2,
                 ones = fisher(one._bound, one.params, task.train, HIDDEN, rng, method.labels)
             parts.append((ones, here))
         x, y = stream("domain")[0].train.batch(torch.arange(20))
-    finally:
-        torch.set_default_dtype(torch.float32)
     with torch.no_grad():
         for k in names:  # away from the last anchor
             one.params[k].add_(0.1 * torch.randn(one.params[k].shape, dtype=F64))

@@ -7,6 +7,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tests.laws.toy import double
 from torch import Tensor
 
 from retain.examples import Examples, Union
@@ -98,11 +99,8 @@ def test_range_bounds_what_is_read_and_is_reached():
 
 
 def test_float64_as_the_default_is_kept():
-    torch.set_default_dtype(torch.float64)
-    try:
+    with double():
         assert made(0).batch(torch.arange(3))[0].dtype == torch.float64
-    finally:
-        torch.set_default_dtype(torch.float32)
 
 
 @settings(max_examples=60, deadline=None)

@@ -52,11 +52,8 @@ ALONE = {
 @pytest.fixture
 def double() -> Iterator[None]:
     """Networks in float64."""
-    torch.set_default_dtype(torch.float64)
-    try:
+    with toy.double():
         yield
-    finally:
-        torch.set_default_dtype(torch.float32)
 
 
 def course(learner: Learner, out: Path | None = None) -> Course:
