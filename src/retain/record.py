@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 import torch
+from torch import Tensor
 
 from retain.examples import Examples
 from retain.learner import Learner
@@ -162,19 +163,22 @@ class Evaluator:
         """On all test examples of each task of `columns(i)`."""
         return _accuracies(learner, [(self.tests[j], self.tasks[j]) for j in self.columns(i)])
 
-    def confusion(self, learner: Learner, i: int) -> list[list[int]]:
-        """How often each class [row] was taken for each [column], over the test examples of `columns(i)`."""
+    def confusions(self, learner: Learner, i: int) -> Tensor:
+        """How often each class was taken for each, over the test examples of each of `columns(i)`.
+
+        int64 [columns, C, C]: class by row, what it was taken for by column.
+        """
         assert self.classes is not None
-        C = self.classes
-        found = torch.zeros(C * C, dtype=torch.int64)
-        for j in self.columns(i):
+        C, columns = self.classes, self.columns(i)
+        found = torch.zeros(len(columns), C * C, dtype=torch.int64)
+        for k, j in enumerate(columns):
             test, part = self.tests[j], learner.world.rows(len(self.tests[j]))
             for index in torch.arange(len(test), device=test.parts[0].y.device)[part].split(2000):
                 x, y = test.batch(index)
                 taken = learner.predict(x, self.tasks[j]).argmax(1)
-                found += torch.bincount(y.cpu() * C + taken.cpu(), minlength=C * C)
-        counts = learner.world.counted(found.tolist())
-        return [counts[c * C : (c + 1) * C] for c in range(C)]
+                found[k] += torch.bincount(y.cpu() * C + taken.cpu(), minlength=C * C)
+        counts = learner.world.counted(found.flatten().tolist())
+        return torch.tensor(counts, dtype=torch.int64).view(len(columns), C, C)
 
     def matrix(self, rows: list[list[float]]) -> list[list[float]]:
         """R [T + 1, T] of all that `row` gave for i = 0 to T; NaN where nothing was measured."""
@@ -214,9 +218,12 @@ class Record:
 
     def test(self, evaluator: Evaluator, learner: Learner, i: int) -> None:
         """A row of the accuracy matrix, after `i` tasks, and what is recorded beside it."""
-        self.accuracy.append(evaluator.row(learner, i))
-        if evaluator.classes is not None:
-            self.confusions.append(evaluator.confusion(learner, i))
+        if evaluator.classes is None:
+            self.accuracy.append(evaluator.row(learner, i))
+            return
+        tables = evaluator.confusions(learner, i)
+        self.accuracy.append([int(t.trace()) / int(t.sum()) for t in tables])
+        self.confusions.append(tables.sum(0).tolist())
 
     def point(self, evaluator: Evaluator, learner: Learner, task: int, end: bool = False) -> None:
         """One point of the curve, where there is one, and what the method shows of itself there."""

@@ -15,7 +15,7 @@ SRC = Path(__file__).parents[2] / "src" / "retain"
 FLOORS = {
     0: "types tree examples files missing seeds parallel",
     1: "losses metrics statistics result projection inputs parts curvature memory closed_form models streams optim"
-    " checkpoint",
+    " checkpoint embed",
     2: "method report problem",
     3: "methods stepper divergence order",  # the last three are parts of the learner and the loop
     4: "learner combine",

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from retain.report.figures import Points, Spec, spec
-from retain.report.lines import Group, Line
+from retain.report.lines import Group, Line, row_names
 
 CLASSES = 30  # up to which a table is drawn: of more no cell could be told from its neighbours
 VALUES = 150_000  # shares in one page: above it, it leaves out moments
@@ -58,7 +58,7 @@ def _kept(g: Group) -> list[int]:
 
 def moments(g: Group) -> list[str]:
     """Their names."""
-    names = ["untrained", *(f"after {t}" for t in g.tasks)]
+    names = row_names(g.tasks)
     return [names[i] for i in _kept(g)] if lines(g) else []
 
 
@@ -76,7 +76,7 @@ def figure(g: Group) -> Spec | None:
 def sheet(g: Group) -> Spec:
     """The tables of all lines, before the first task, half-way and after the last, on one sheet."""
     T = len(g.tasks)
-    names = ["untrained", *(f"after {t}" for t in g.tasks)]
+    names = row_names(g.tasks)
     charts = []
     for line in lines(g):
         shares = _shares(line)

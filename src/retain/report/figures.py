@@ -9,7 +9,7 @@ import altair as alt
 import numpy as np
 from numpy.typing import NDArray
 
-from retain.report.lines import FEW, Group, Line
+from retain.report.lines import FEW, Group, Line, row_names
 from retain.result import Result
 
 Spec = dict[str, Any]
@@ -88,7 +88,7 @@ def phases(g: Group, at: list[int], top: float) -> list[Any]:
 
 def _sides(g: Group) -> tuple[list[str], list[str]]:
     """The names of a matrix's columns and of its rows."""
-    return list(g.short), ["untrained", *(f"after {t}" for t in g.short)]
+    return list(g.short), row_names(g.short)
 
 
 def _cells(g: Group, line: Line) -> Points:

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import base64
-import hashlib
-import io
 import json
 from collections.abc import Sequence
 from functools import cache
@@ -17,6 +14,7 @@ from jinja2 import Environment, StrictUndefined
 from markupsafe import Markup
 from PIL import Image
 
+from retain.embed import data_uri, script_hash
 from retain.report import confusion, curves, figures, tradeoffs
 from retain.report.check import pixels
 from retain.report.lines import Group, Line, clean, group, names
@@ -55,14 +53,9 @@ def render(results: Sequence[Result], folders: Sequence[str] = ()) -> str:
         groups=[_section(g, name) for g, name in zip(groups, names(groups), strict=True)],
         style=Markup(STYLE.read_text(encoding="utf-8")),
         scripts=[Markup(s) for s in scripts],  # ours, not the user's
-        hashes=[_hash(s) for s in scripts],
+        hashes=[script_hash(s) for s in scripts],
         columns=list(COLUMNS),
     )
-
-
-def _hash(script: str) -> str:
-    """The name by which the page's policy lets this script run, and no other."""
-    return "sha256-" + base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
 
 
 def _section(g: Group, name: str) -> dict[str, Any]:
@@ -162,9 +155,7 @@ def _sheet(samples: Any, most: int) -> dict[str, Any]:
     sheet[:n, :h, :w] = images
     sheet = sheet.reshape(down, across, h + 1, w + 1, depth).transpose(0, 2, 1, 3, 4)
     sheet = sheet.reshape(down * (h + 1), across * (w + 1), depth)
-    buffer = io.BytesIO()
-    Image.fromarray(sheet if depth == 3 else sheet[..., 0]).save(buffer, "PNG", optimize=True)
-    uri = "data:image/png;base64," + base64.b64encode(buffer.getvalue()).decode()
+    uri = data_uri(Image.fromarray(sheet if depth == 3 else sheet[..., 0]))
     return {"uri": uri, "n": n, "width": sheet.shape[1], "height": sheet.shape[0]}
 
 

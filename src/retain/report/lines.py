@@ -184,6 +184,11 @@ def folder_names(folders: Sequence[Path]) -> list[str]:
     return [clean("/".join(path.parts[-parts:])) for path in whole]
 
 
+def row_names(tasks: Sequence[str]) -> list[str]:
+    """What the rows of an accuracy matrix over these tasks are called."""
+    return ["untrained", *(f"after {t}" for t in tasks)]
+
+
 def canonical(name: str) -> str:
     """One spelling: "Generative_Replay" is "generative-replay"."""
     return clean(name).lower().replace("_", "-").replace(" ", "-")

@@ -13,7 +13,7 @@ from rich.console import Console, ConsoleOptions, RenderableType
 from rich.text import Text
 
 from retain.report.fitted import Fitted
-from retain.report.lines import Group
+from retain.report.lines import Group, row_names
 from retain.report.table import COLUMNS, cell, rows
 from retain.report.words import between_folders, compared, left_out, sentence_of, suspicious
 from retain.statistics import point
@@ -37,12 +37,11 @@ class Said:
 
 def matrix(tasks: Sequence[str], R: NDArray[np.float64]) -> Fitted:
     """An accuracy matrix [T + 1, T] in percent, a row after each task; a dash: not measured."""
-    names = ["untrained", *(f"after {t}" for t in tasks)]
     return Fitted(
         ("accuracy in %", *tasks),
         tuple(
             (name, *("–" if math.isnan(v) else point(100 * float(v)) for v in row))
-            for name, row in zip(names, R, strict=True)
+            for name, row in zip(row_names(tasks), R, strict=True)
         ),
     )
 

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import base64
-import io
 from collections.abc import Mapping
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from retain.embed import data_uri
 from retain.lecture import Cells
 from retain.tour.draw import Panel, label
 
@@ -23,9 +22,7 @@ def contact(images: NDArray[np.uint8], task: str, words: Mapping[str, str]) -> P
     grid = np.zeros((down * ACROSS, h + 1, w + 1), np.uint8)
     grid[:count, :h, :w] = images
     grid = grid.reshape(down, ACROSS, h + 1, w + 1).transpose(0, 2, 1, 3).reshape(down * (h + 1), -1)
-    buffer = io.BytesIO()
-    Image.fromarray(grid).save(buffer, "PNG", optimize=True)
-    uri = "data:image/png;base64," + base64.b64encode(buffer.getvalue()).decode()
+    uri = data_uri(Image.fromarray(grid))
     width, height = ACROSS * SIDE, down * SIDE
     body = label(0, 14, words["after"].format(task), "ink", size=13)
     body += f'<image x="0" y="22" width="{width}" height="{height}" preserveAspectRatio="none" href="{uri}"/>'

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import base64
-import io
 import math
 import re
 from collections.abc import Iterable, Sequence
@@ -13,6 +11,8 @@ import numpy as np
 from markupsafe import escape
 from numpy.typing import NDArray
 from PIL import Image
+
+from retain.embed import data_uri
 
 Array = NDArray[np.float64]
 Point = tuple[float, float]
@@ -191,7 +191,5 @@ def heat(losses: Array, low: float, high: float, bands: int = 12) -> str:
     steps = np.clip(np.floor(np.asarray(fine) * bands), 0, bands - 1).astype(np.uint8)
     image = Image.fromarray(steps, "P")
     image.putpalette([0x5B, 0x7F, 0xB5] * 256)
-    buffer = io.BytesIO()
     alphas = bytes(int(20 + 190 * i / (bands - 1)) for i in range(bands))
-    image.save(buffer, "PNG", transparency=alphas, optimize=True)
-    return "data:image/png;base64," + base64.b64encode(buffer.getvalue()).decode()
+    return data_uri(image, transparency=alphas)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import base64
-import hashlib
 import json
 from collections.abc import Sequence
 from dataclasses import asdict
@@ -13,6 +11,7 @@ from typing import Any
 from jinja2 import Environment, FunctionLoader, StrictUndefined
 from markupsafe import Markup
 
+from retain.embed import script_hash
 from retain.lecture import Cells, Lecture
 from retain.lecture.cells import Measure
 from retain.tour.draw import COLOURS, Lined, stroke
@@ -36,7 +35,7 @@ def render(lecture: Lecture, language: str, others: Sequence[str] = ()) -> str:
         others={other: LANGUAGES[other] for other in others},
         style=Markup(_colours() + _read("tour.css")),  # ours
         scripts=[Markup(s) for s in scripts],
-        hashes=[_hash(s) for s in scripts],
+        hashes=[script_hash(s) for s in scripts],
         words=WORDS[language],
         pictures=pictures(lecture, language),
         lecture=lecture,
@@ -48,11 +47,6 @@ def render(lecture: Lecture, language: str, others: Sequence[str] = ()) -> str:
 
 def _read(name: str) -> str:
     return HERE.joinpath(name).read_text(encoding="utf-8")
-
-
-def _hash(script: str) -> str:
-    """The name by which the page's policy lets this script run, and no other."""
-    return "sha256-" + base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
 
 
 def _colours() -> str:
