@@ -242,11 +242,10 @@ class Attached:
             FileNotFoundError: there is none.
             ValueError: a damaged file, another kind of file, or one of another method.
         """
-        file = checkpoint.load(Path(path))
-        if not isinstance(file, dict) or file.get("format") != FORMAT:
-            raise ValueError(f"{path} was not written by save of an attached method")
-        if file["method"] != describe(self.method):
-            raise ValueError(f"{path} is of {file['method']}, this is {describe(self.method)}")
+        return self.become(saved(path, self.method))
+
+    def become(self, file: dict[str, Any]) -> Any:
+        """`load` of what `saved` has read."""
         with self._mode_kept():
             self._start(blank(file["like"]))
             snapshot, learned = file["learner"], [named(int(k), v) for k, v in file["classes"].items()]
@@ -370,6 +369,21 @@ class Attached:
             return self._losses[0]
         batches, losses = zip(*self._losses, strict=True)
         return together(batches), torch.stack(losses).mean()
+
+
+def saved(path: Path | str, method: Method[Any]) -> dict[str, Any]:
+    """What `save` of an attached method has written.
+
+    Raises:
+        FileNotFoundError: there is none.
+        ValueError: a damaged file, another kind of file, or one of another method.
+    """
+    file = checkpoint.load(Path(path))
+    if not isinstance(file, dict) or file.get("format") != FORMAT:
+        raise ValueError(f"{path} was not written by save of an attached method")
+    if file["method"] != describe(method):
+        raise ValueError(f"{path} is of {file['method']}, this is {describe(method)}")
+    return file
 
 
 def _hook(register: Callable[..., RemovableHandle], method: Callable[..., None]) -> RemovableHandle:

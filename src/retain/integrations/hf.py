@@ -26,9 +26,8 @@ import torch
 from torch import Tensor, nn
 from transformers import TrainerCallback
 
-from retain import checkpoint
 from retain.examples import Examples
-from retain.integrations.attach import Attached
+from retain.integrations.attach import Attached, saved
 from retain.integrations.form import Form, Network
 from retain.integrations.steps import fitting, has_hook
 from retain.method import Method
@@ -138,15 +137,16 @@ class RetainCallback(TrainerCallback):  # type: ignore[misc,unused-ignore]
 
     def _bind(self, model: nn.Module, batches: list[dict[str, Tensor]], file: Path | str | None) -> None:
         """Put the method around the model, with the state in the file, if any."""
+        found = None if file is None else saved(file, self.method)
         if self.form is None:
-            said = None if file is None else checkpoint.load(Path(file))["extra"]
-            self.form = Form.of(batches, said["length"] if said else self.length, _padding(model))
+            length = self.length if found is None else found["extra"]["length"]
+            self.form = Form.of(batches, length, _padding(model))
         if self.kept is None:
             self._model = model
             self.kept = Attached(Network(model, self.form), self.method, **self.settings)
-        if file is not None:
+        if found is not None:
             with self._by_itself():
-                self.kept.load(file)
+                self.kept.become(found)
 
     def _save(self, folder: Path) -> None:
         assert self.kept is not None and self.form is not None
