@@ -51,9 +51,9 @@ def test_every_figure_is_drawn_and_nothing_sticks_out(
         " const shapes = s?.querySelectorAll('path[d]').length;"
         " return [n.dataset.figure, shapes ?? 0, b?.width ?? 0, b?.height ?? 0] })"
     )
-    assert len(drawn) == 34
+    assert len(drawn) == 38
     for kind, shapes, w, h in drawn:
-        assert shapes > 12 and w > 80 and h > 80, (kind, shapes, w, h)
+        assert shapes > 11 and w > 80 and h > 80, (kind, shapes, w, h)
     assert visit.sees("document.documentElement.scrollWidth") <= width
     assert visit.sees("document.body.scrollWidth") <= width
     assert visit.sees("[...document.images].every(i => i.complete && i.naturalWidth > 0)")

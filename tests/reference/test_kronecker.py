@@ -232,6 +232,20 @@ def test_the_largest_second_derivative() -> None:
     assert only_rest.largest() == 1.0
 
 
+def test_the_mean_of_the_diagonal_over_each_layer() -> None:
+    tasks = parts(3)
+    penalty = Kronecker.around(*tasks[0])
+    for f, where in tasks[1:]:
+        penalty = penalty.plus(Kronecker.around(f, where))
+    found = penalty.by_layer()
+    for k in ("c", "l"):
+        dense = torch.stack([torch.kron(f.G[k], f.A[k]) for f, _ in tasks]).sum(0)
+        assert found[k] == pytest.approx(float(dense.diagonal().mean()), rel=1e-12)
+    (norm,) = set(found) - {"c", "l"}
+    rest = [torch.cat([f.rest[k].flatten() for k in f.rest]) for f, _ in tasks]
+    assert found[norm] == pytest.approx(float(torch.stack(rest).sum(0).mean()), rel=1e-12)
+
+
 def test_the_nearest_pair_is_the_leading_singular_pair_of_the_rearranged_sum() -> None:
     rng = generator()
     A, G = torch.stack([psd(5, rng) for _ in range(3)]), torch.stack([psd(4, rng) for _ in range(3)])

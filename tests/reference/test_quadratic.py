@@ -62,6 +62,18 @@ def test_a_merged_penalty_is_the_sum_of_the_separate_ones(
     assert all(bool(t.isfinite().all()) for t in (*q.weight.values(), *q.moment.values()))
 
 
+def test_the_mean_over_a_layer_is_that_of_its_weight_and_bias_together() -> None:
+    gen = torch.Generator().manual_seed(0)
+    shapes = {"net.0.weight": (5, 3), "net.0.bias": (5,), "net.2.weight": (2, 5), "scale": ()}
+    W = {k: torch.rand(s, generator=gen) for k, s in shapes.items()}
+    found = Quadratic.around(W, W).by_layer()
+    whole = torch.cat([W["net.0.weight"].flatten(), W["net.0.bias"]])
+    assert found == pytest.approx(
+        {"net.0": float(whole.mean()), "net.2": float(W["net.2.weight"].mean()), "scale": float(W["scale"])},
+        rel=1e-6,
+    )
+
+
 def test_entries_that_nothing_guards_stay_unguarded() -> None:
     zero, one = two((0.0, 0.0)), two((0.0, 2.0))
     q = merged([(zero, two((1.0, 1.0))), (zero, two((5.0, 5.0))), (one, two((7.0, 3.0)))])

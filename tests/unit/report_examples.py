@@ -27,6 +27,9 @@ FIELDS: dict[str, dict[str, Any]] = {
 }
 
 
+LAYERS = {"net.0": 2e-5, "net.2": 3e-4, "net.4": 8e-3}  # mean importance of one task
+
+
 def trace(kind: str, j: int, phase: float, rng: np.random.Generator) -> float:
     """Accuracy on task j at a moment (1.5: half through the second task)."""
     forget, top, stiff = KINDS[kind]
@@ -38,7 +41,7 @@ def trace(kind: str, j: int, phase: float, rng: np.random.Generator) -> float:
 
 
 def records(kind: str, tasks: int, steps: int, rng: np.random.Generator) -> list[dict[str, Any]]:
-    """What GEM and generative replay show of themselves."""
+    """What GEM, EWC and generative replay show of themselves."""
     out: list[dict[str, Any]] = []
     if kind == "gem":
         turned: dict[int, list[bool]] = {}
@@ -48,7 +51,13 @@ def records(kind: str, tasks: int, steps: int, rng: np.random.Generator) -> list
             so_far = turned.setdefault(t, [])
             so_far.append(bool((cos < 0).any()))
             share = sum(so_far) / len(so_far)  # of this task's steps up to here
-            out.append({"step": step, "task": t, "cosine": cos.tolist(), "violations": share})
+            v = np.clip(-cos, 0, None) * 1.5
+            seen = {"cosine": cos.tolist(), "multipliers": v.tolist(), "violations": share}
+            out.append({"step": step, "task": t, **seen})
+    if kind == "ewc":
+        for t in range(tasks):
+            held = {layer: float((t + 1) * f * rng.uniform(0.9, 1.1)) for layer, f in LAYERS.items()}
+            out.append({"step": (t + 1) * steps, "task": t, "importance": held})
     if kind == "generative-replay":
         for t in range(tasks):
             y, x = np.mgrid[0:28, 0:28] - 13.5

@@ -18,9 +18,9 @@ from tests.unit import report_examples as examples
 from retain.report import (
     confusion,
     curves,
-    figures,
     find_results,
     html,
+    inside,
     lines,
     summarise,
     write_pngs,
@@ -126,6 +126,8 @@ def test_the_page_says_all_its_parts(page: Path, demo: list[Result]) -> None:
         "Stability and plasticity",
         "What it costs",
         "What the generator remembers",
+        "Where the gradients point",
+        "What holds each layer",
     ):
         assert heading in words
     for part in (
@@ -140,9 +142,9 @@ def test_the_page_says_all_its_parts(page: Path, demo: list[Result]) -> None:
         assert percent(row.acc, interval=True) in words
         assert percent(row.intransigence, signed=True, interval=True) in words
     assert (
-        len(parsed.specs) == 2 * 2 + 7 + 4 + 2 + 2 + 2 * 3
-    )  # curves, values, matrices, cosines, planes, costs
-    assert len(parsed.of("figure")) == len(re.findall("</figure>", text)) == 11
+        len(parsed.specs) == 2 * 2 + 7 + 4 + 2 * 2 + 2 + 2 * 3 + 2
+    )  # curves, values, matrices, cosines and multipliers, planes, costs, layers
+    assert len(parsed.of("figure")) == len(re.findall("</figure>", text)) == 13
     images = parsed.of("img")
     assert len(images) == 3 and all("drawn from the generator" in (i["alt"] or "") for i in images)
     assert all(d.get("aria-label") for d in parsed.of("div") if "data-figure" in d)
@@ -196,16 +198,31 @@ def test_the_curves_are_means_over_seeds_with_their_range(demo: list[Result]) ->
     assert joint[-1]["y"] == pytest.approx(level, abs=1e-4)
 
 
-def test_cosines_are_those_recorded_and_their_means_run(demo: list[Result]) -> None:
+@pytest.mark.parametrize("series", [inside.COSINES, inside.MULTIPLIERS], ids=["cosines", "multipliers"])
+def test_series_are_those_recorded_and_their_means_run(demo: list[Result], series: inside.Series) -> None:
     g = lines.group(demo)[0]
     run = next(r for r in demo if r.method["name"] == "gem")
-    points = figures.cosine_points(g, run)
-    records = [(r["step"], c) for r in run.diagnostics["records"] for c in r["cosine"]]
-    assert sorted((p["x"], p["y"]) for p in points) == sorted((s, round(c, 3)) for s, c in records)
+    assert [r.method["name"] for _, r in inside.with_series(g, series)] == ["gem"]
+    points = inside.series_points(g, run, series)
+    records = [(r["step"], v) for r in run.diagnostics["records"] for v in r[series.key]]
+    assert sorted((p["x"], p["y"]) for p in points) == sorted((s, round(v, 3)) for s, v in records)
     of_b = [p for p in points if p["past"] == "B"]
-    ys = [r["cosine"][1] for r in run.diagnostics["records"] if len(r["cosine"]) == 2]
+    ys = [r[series.key][1] for r in run.diagnostics["records"] if len(r[series.key]) == 2]
     slow = [mean(ys[max(i - 4, 0) : i + 5]) for i in range(len(ys))]
     assert [p["smooth"] for p in of_b] == pytest.approx(slow, abs=1e-3)
+
+
+def test_of_many_past_tasks_the_mean_and_the_furthest_are_shown() -> None:
+    r = example("gem", names=tuple(f"t{j}" for j in range(9)), points=5)
+    (g,) = lines.group([r])
+    last = r.diagnostics["records"][-1]
+    for series, furthest in ((inside.COSINES, min), (inside.MULTIPLIERS, max)):
+        shown = {p["past"]: p["y"] for p in inside.series_points(g, r, series) if p["x"] == last["step"]}
+        values = last[series.key]
+        assert shown == {
+            "mean of the past tasks": pytest.approx(mean(values), abs=1e-3),
+            f"{series.furthest} of the past tasks": pytest.approx(furthest(values), abs=1e-3),
+        }
 
 
 def test_the_share_of_turned_steps_is_each_tasks_last(demo: list[Result]) -> None:
@@ -215,7 +232,30 @@ def test_the_share_of_turned_steps_is_each_tasks_last(demo: list[Result]) -> Non
         share = mean(
             [x for x in r.diagnostics["records"] if x["task"] == t][-1]["violations"] for r in gem.runs
         )
-        assert f"{100 * share:.0f} % of the steps while learning {'ABC'[t]}" in html._violations(g, gem)
+        assert f"{100 * share:.0f} % of the steps while learning {'ABC'[t]}" in inside.turned(g, gem)
+
+
+def test_importance_is_shown_layer_by_layer_the_mean_over_seeds(demo: list[Result]) -> None:
+    g = lines.group(demo)[0]
+    ((line, held),) = inside.with_layers(g)
+    assert (line.name, held.key) == ("ewc", "importance")
+    points = inside.layer_points(g, line, held)
+    assert [(p["after"], p["layer"]) for p in points] == [(t, k) for t in "ABC" for k in examples.LAYERS]
+    for p in points:
+        task = "ABC".index(p["after"])
+        seeds = [r.diagnostics["records"][task]["importance"][p["layer"]] for r in line.runs]
+        assert p["value"] == pytest.approx(mean(seeds), rel=1e-3)
+
+
+@pytest.mark.parametrize(
+    ("key", "recorded", "shown"), [("kept", [30, 40], 0.75), ("used", 0.2, 0.2), ("free", 0.25, 0.75)]
+)
+def test_shares_of_a_layer_say_what_is_taken(key: str, recorded: Any, shown: float) -> None:
+    told = [{"step": 600 * (t + 1), "task": t, key: {"net.0": recorded}} for t in range(3)]
+    (g,) = lines.group([replace(example(), diagnostics={"records": told})])
+    ((line, held),) = inside.with_layers(g)
+    assert [p["value"] for p in inside.layer_points(g, line, held)] == [shown] * 3
+    assert held.share and inside.layers(g, line, held)["layer"]
 
 
 @pytest.mark.parametrize("channels", [1, 2, 3])
@@ -327,6 +367,14 @@ PIXEL = {"shape": [1, 1, 1, 2], "uint8": "AAA="}
         (record(cosine=["x"]), "cosine must be"),
         (record(cosine=[0.1, 0.2]), "cosine must be at most 1"),
         (record(cosine=0.5), "cosine must be"),
+        (record(multipliers=[-1.0]), "multipliers must be"),
+        (record(multipliers=[0.1, 0.2]), "multipliers must be at most 1"),
+        (record(importance={"a": -1}), "importance must be"),
+        (record(importance=[1]), "importance must be"),
+        (record(used={"a": 1.5}), "used: shares lie"),
+        (record(free={"a": "x"}), "free must be"),
+        (record(kept={"a": [3, 2]}), "kept must be"),
+        (record(kept={"a": 1}), "kept must be"),
         (record(violations=2), "violations must be in"),
         (record(task=3), r"task must be in 0\.\.2"),
         (record(step=-1), "step must be a whole number"),

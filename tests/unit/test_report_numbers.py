@@ -318,7 +318,17 @@ def test_folders_are_told_apart_by_as_much_of_their_paths_as_that_takes(tmp_path
 
 def test_every_figure_is_exported_with_its_data(demo: list[Result], tmp_path: Path) -> None:
     paths = write_export(demo, tmp_path)
-    kinds = {"curves", "matrices", "plane", "cost-1", "cost-2", "cost-3", "cosines-1"}
+    kinds = {
+        "curves",
+        "matrices",
+        "plane",
+        "cost-1",
+        "cost-2",
+        "cost-3",
+        "cosines-1",
+        "multipliers-1",
+        "layers-1",
+    }
     names = {f"{kind}-{stream}" for kind in kinds for stream in ("permuted", "noisy-clean")}
     assert (
         {p.stem for p in paths if p.suffix == ".svg"}

@@ -190,6 +190,15 @@ class Kronecker(NamedTuple):
         A, G = self.A[layer], self.G[layer]
         return (G.flatten(0, 1) @ W).view(len(G), -1) @ A.flatten(0, 1)
 
+    def by_layer(self) -> dict[str, float]:
+        """The mean of the diagonal over each layer's entries."""
+        found = self.rest.by_layer()
+        for k in self.A:
+            a, g = self.A[k].double(), self.G[k].transpose(0, 1).double()
+            both = a.diagonal(dim1=1, dim2=2).mean(1) * g.diagonal(dim1=1, dim2=2).mean(1)
+            found[k] = float(both.sum())
+        return found
+
     def value(self, params: Params) -> float:
         """The penalty at params, without its factor lam / 2; summed in float64."""
         found = self.constant + self.rest.value(params)

@@ -62,6 +62,15 @@ class Quadratic(NamedTuple):
                 params[k].copy_((params[k] * mine + self.moment[k] * theirs) / (mine + W * theirs))
         return params
 
+    def by_layer(self) -> dict[str, float]:
+        """The mean of W over each layer's entries, its weight and its bias together; summed in float64."""
+        sums: dict[str, Tensor] = {}
+        for k, W in self.weight.items():
+            layer = k.rpartition(".")[0] or k
+            here = torch.stack((W.double().sum(), W.new_tensor(W.numel(), dtype=torch.float64)))
+            sums[layer] = sums[layer] + here if layer in sums else here
+        return {layer: float(total / count) for layer, (total, count) in sums.items()}
+
     def largest(self) -> float:
         """max W."""
         return max((float(W.max()) for W in self.weight.values()), default=0.0)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import ClassVar, Literal, NamedTuple, final, get_args
+from typing import Any, ClassVar, Literal, NamedTuple, final, get_args
 
 from torch import Generator
 
@@ -103,6 +103,10 @@ class EWC(GradientMethod[State]):
             decayed = {k: self.gamma * past.weight[k] + F[k] for k in F}
             return params, State(Quadratic.around(decayed, here))
         return params, State(past.plus(Quadratic.around(F, here)))
+
+    def inspect(self, problem: Problem, params: Params, state: State, end: bool) -> dict[str, Any]:
+        """After each task, the mean of sum_k F_k over each layer's parameters."""
+        return {"importance": state.penalty.by_layer()} if end and state.penalty else {}
 
     def stiffness(self, state: State) -> tuple[float, str]:
         """lam max F; the proximal form adds nothing to the loss."""

@@ -26,6 +26,7 @@ class State(NamedTuple):
     ring: Ring | None
     layers: tuple[str, ...]  # whose gradients are put together for all tasks in one pass
     cosine: Tensor  # [past tasks] of g with each g_k, at the last step
+    v: Tensor  # [past tasks] of eq. 11 at the last step; 0 where g stood
     steps: int  # in this task
     violations: Tensor  # of them, how many had some g . g_k < 0
 
@@ -61,7 +62,7 @@ class GEM(GradientMethod[State]):
     def init(self, problem: Problem, params: Params, rng: Generator) -> tuple[Params, State]:
         """Nothing remembered yet."""
         none = torch.zeros(0)
-        return params, State(None, (), None, (), none, 0, torch.zeros(()))
+        return params, State(None, (), None, (), none, none.clone(), 0, torch.zeros(()))
 
     def begin_task(
         self, problem: Problem, params: Params, state: State, task: Task, rng: Generator
@@ -98,8 +99,10 @@ class GEM(GradientMethod[State]):
         violated = bool((dots < 0).any())
         state.violations.add_(violated)
         if not violated:
+            state.v.zero_()
             return grads
-        g_new, _ = project(g, G, self.margin, self.ridge)
+        g_new, v = project(g, G, self.margin, self.ridge)
+        state.v.copy_(v)
         return grads | tree.unflatten(g_new, grads, names)
 
     def end_task(
@@ -111,8 +114,8 @@ class GEM(GradientMethod[State]):
             return params, state._replace(ring=None)
         past = joined(state.past, kept)
         sizes = (*state.sizes, len(kept.y))
-        cosine = torch.zeros(len(sizes), device=kept.x.device, dtype=kept.x.dtype)
-        return params, state._replace(past=past, sizes=sizes, ring=None, cosine=cosine)
+        none = torch.zeros(len(sizes), device=kept.x.device, dtype=kept.x.dtype)
+        return params, state._replace(past=past, sizes=sizes, ring=None, cosine=none, v=none.clone())
 
     def _kept(self, state: State, task: Task, rng: Generator, device: torch.device) -> Batch | None:
         if self.choice == "ring":
@@ -125,8 +128,8 @@ class GEM(GradientMethod[State]):
         return sum(state.sizes) + (0 if state.ring is None else state.ring.slots.filled)
 
     def inspect(self, problem: Problem, params: Params, state: State, end: bool) -> dict[str, Any]:
-        """cos(g, g_k) at the last step, and the share of the task's steps that were projected."""
+        """cos(g, g_k) and v at the last step, and the share of the task's steps that were projected."""
         if end or state.past is None or not state.steps:
             return {}
         share = float(state.violations) / state.steps
-        return {"cosine": state.cosine.tolist(), "violations": share}
+        return {"cosine": state.cosine.tolist(), "multipliers": state.v.tolist(), "violations": share}

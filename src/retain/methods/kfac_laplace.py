@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, replace
-from typing import ClassVar, Literal, NamedTuple, final, get_args
+from typing import Any, ClassVar, Literal, NamedTuple, final, get_args
 
 from torch import Generator
 
@@ -89,6 +89,10 @@ class KFACLaplace(GradientMethod[State]):
             elif self.around == "latest":
                 total = total.recentred(params)
         return params, State(total)
+
+    def inspect(self, problem: Problem, params: Params, state: State, end: bool) -> dict[str, Any]:
+        """After each task, the mean of the diagonal of Lambda over each layer's parameters."""
+        return {"importance": state.penalty.by_layer()} if end and state.penalty else {}
 
     def stiffness(self, state: State) -> tuple[float, str]:
         """lam times the largest eigenvalue of Lambda."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar, NamedTuple, final, get_args
+from typing import Any, ClassVar, NamedTuple, final, get_args
 
 from torch import Generator
 
@@ -57,6 +57,10 @@ class MAS(GradientMethod[State]):
         if state.penalty is not None:
             Omega = {k: W + state.penalty.weight[k] for k, W in Omega.items()}
         return params, State(Quadratic.around(Omega, tree.clone(params, problem.spec.names)))
+
+    def inspect(self, problem: Problem, params: Params, state: State, end: bool) -> dict[str, Any]:
+        """After each task, the mean of Omega over each layer's parameters."""
+        return {"importance": state.penalty.by_layer()} if end and state.penalty else {}
 
     def stiffness(self, state: State) -> tuple[float, str]:
         """2 lam max Omega."""

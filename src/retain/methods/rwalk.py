@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar, NamedTuple, final, get_args
+from typing import Any, ClassVar, NamedTuple, final, get_args
 
 import torch
 from torch import Generator
@@ -112,6 +112,10 @@ class RWalk(GradientMethod[State]):
         F01, s01 = scaled(state.F), scaled(s)
         penalty = Quadratic.around({k: F01[k] + s01[k] for k in s}, here)
         return params, State(penalty, state.F, s, None, {}, {}, 0, state.layers)
+
+    def inspect(self, problem: Problem, params: Params, state: State, end: bool) -> dict[str, Any]:
+        """After each task, the mean of F + s over each layer's parameters."""
+        return {"importance": state.penalty.by_layer()} if end and state.penalty else {}
 
     def stiffness(self, state: State) -> tuple[float, str]:
         """2 lam max (F + s)."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar, NamedTuple, final, get_args
+from typing import Any, ClassVar, NamedTuple, final, get_args
 
 import torch
 from torch import Generator
@@ -89,6 +89,10 @@ class SI(GradientMethod[State]):
             new = omega / ((here[k] - state.start[k]).square() + self.xi)
             Omega[k] = torch.relu(new if state.penalty is None else new + state.penalty.weight[k])
         return params, State(Quadratic.around(Omega, here), None, {})
+
+    def inspect(self, problem: Problem, params: Params, state: State, end: bool) -> dict[str, Any]:
+        """After each task, the mean of Omega over each layer's parameters."""
+        return {"importance": state.penalty.by_layer()} if end and state.penalty else {}
 
     def stiffness(self, state: State) -> tuple[float, str]:
         """2 c max Omega."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, replace
-from typing import ClassVar, NamedTuple, final
+from typing import Any, ClassVar, NamedTuple, final
 
 import torch
 from torch import Generator, Tensor
@@ -116,6 +116,10 @@ class VCL(GradientMethod[State]):
     def examples_stored(self, state: State) -> int:
         """The coreset's."""
         return 0 if state.coreset is None else len(state.coreset[1])
+
+    def inspect(self, problem: Problem, params: Params, state: State, end: bool) -> dict[str, Any]:
+        """After each task, the mean of 1 / sigma^2 over each layer's parameters."""
+        return {"importance": state.prior.by_layer()} if end else {}
 
     def stiffness(self, state: State) -> tuple[float, str]:
         """max 1 / (N sigma_0^2)."""

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 import vl_convert
 
 from retain.files import write_atomically
-from retain.report import confusion, curves, figures, tradeoffs
+from retain.report import confusion, curves, figures, inside, tradeoffs
 from retain.report.lines import Group, group, names
 from retain.report.table import MEASURES, NUMBERS, rows
 from retain.result import Result
@@ -64,8 +64,12 @@ def figures_of(g: Group) -> Iterator[Exported]:
         yield Exported(f"cost-{i}", cost.spec, cost.rows)
     if confusion.lines(g):
         yield Exported("confusions", confusion.sheet(g), confusion.counts(g))
-    for i, (_, r) in enumerate(figures.with_cosines(g), 1):
-        yield Exported(f"cosines-{i}", figures.cosines(g, r), figures.cosine_points(g, r))
+    for series, kind in ((inside.COSINES, "cosines"), (inside.MULTIPLIERS, "multipliers")):
+        for i, (_, r) in enumerate(inside.with_series(g, series), 1):
+            spec, rows = inside.over_time(g, r, series), inside.series_points(g, r, series)
+            yield Exported(f"{kind}-{i}", spec, rows)
+    for i, (line, held) in enumerate(inside.with_layers(g), 1):
+        yield Exported(f"layers-{i}", inside.layers(g, line, held), inside.layer_points(g, line, held))
 
 
 def _curves(g: Group) -> figures.Points:

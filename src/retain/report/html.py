@@ -15,7 +15,7 @@ from markupsafe import Markup
 from PIL import Image
 
 from retain.embed import data_uri, script_hash
-from retain.report import confusion, curves, figures, tradeoffs
+from retain.report import confusion, curves, figures, inside, tradeoffs
 from retain.report.check import pixels
 from retain.report.lines import Group, Line, clean, group, names
 from retain.report.table import COLUMNS, cell, rows
@@ -99,9 +99,8 @@ def _section(g: Group, name: str) -> dict[str, Any]:
         "confusion": confusion.figure(g),
         "moments": confusion.moments(g),
         "samples": [(line, shots) for line in g.lines if (shots := _samples(g, line))],
-        "cosines": [
-            (line, figures.cosines(g, r), r.seed, _violations(g, line)) for line, r in figures.with_cosines(g)
-        ],
+        "gradients": _gradients(g),
+        "layers": [(line, held, inside.layers(g, line, held)) for line, held in inside.with_layers(g)],
         "setup": [(line, _config(line), _versions(line)) for line in g.lines],
     }
 
@@ -159,15 +158,21 @@ def _sheet(samples: Any, most: int) -> dict[str, Any]:
     return {"uri": uri, "n": n, "width": sheet.shape[1], "height": sheet.shape[0]}
 
 
-def _violations(g: Group, line: Line) -> str:
-    """In which share of a task's steps g had to be turned: each task's last record, the mean over seeds."""
-    shares: dict[int, dict[int, float]] = {}
-    for r in line.runs:
-        for record in r.diagnostics.get("records", []):
-            if "violations" in record and record["task"] > 0:
-                shares.setdefault(record["task"], {})[r.seed] = record["violations"]
-    means = {t: 100 * float(np.mean(list(by_seed.values()))) for t, by_seed in sorted(shares.items())}
-    return ", ".join(f"{share:.0f} % of the steps while learning {g.tasks[t]}" for t, share in means.items())
+def _gradients(g: Group) -> list[dict[str, Any]]:
+    """Of each line that recorded angles: their figure, that of the multipliers, and how often g was turned."""
+    multipliers = {line.label: r for line, r in inside.with_series(g, inside.MULTIPLIERS)}
+    return [
+        {
+            "line": line,
+            "seed": r.seed,
+            "cosines": inside.over_time(g, r, inside.COSINES),
+            "multipliers": inside.over_time(g, r, inside.MULTIPLIERS)
+            if multipliers.get(line.label) is r
+            else None,
+            "turned": inside.turned(g, line),
+        }
+        for line, r in inside.with_series(g, inside.COSINES)
+    ]
 
 
 def _config(line: Line) -> str:
