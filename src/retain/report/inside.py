@@ -167,7 +167,7 @@ def layers(g: Group, line: Line, held: Held) -> Spec:
         shade = alt.Scale(type="log", domain=ends, range=colours, clamp=True)
     tasks, names = list(g.short), list(dict.fromkeys(p["layer"] for p in points))
     side = 46 if len(tasks) <= FEW else 34 if len(tasks) <= 10 else 14 if len(tasks) <= MANY else 4
-    format = ".0%" if held.share else ".2~g"
+    format = ".0%" if held.share else ".1e"
     look: Spec = {"domain": False, "ticks": False, "labelOverlap": True}
     base = alt.Chart(alt.InlineData(values=points)).encode(
         x=alt.X("after:N", sort=tasks, title="after").axis(orient="top", labelAngle=0, **look),
@@ -184,7 +184,7 @@ def layers(g: Group, line: Line, held: Held) -> Spec:
         )
     ]
     if len(tasks) <= FEW:
-        edge = shade.domain[1] if not held.share else 0.62
+        edge = 0.62 if held.share else min(positive) * (max(positive) / min(positive)) ** 0.62
         dark = alt.condition(alt.datum.value > edge, alt.value("#ffffff"), alt.value("#1b1f24"))
         text = base.mark_text(fontSize=10.5, aria=False)
         drawn.append(text.encode(text=alt.Text("value:Q", format=format), color=dark))
