@@ -96,6 +96,27 @@ def test_on_a_terminal_a_run_is_a_row() -> None:
     assert "1 of 2 done" in seen.get()
 
 
+@pytest.mark.parametrize("width", [20, 30, 40, 50, 60, 72, 80, 100, 200])
+@pytest.mark.parametrize("tasks", [2, 20])
+def test_what_a_narrow_terminal_has_no_room_for_is_left_out_whole(width: int, tasks: int) -> None:
+    console = Console(file=io.StringIO(), force_terminal=True, color_system=None, width=width, _environ={})
+    board = Board(console, 3)
+    for name in ("generative-replay-10", "ewc-1"):
+        for step in (1, 123):
+            board.tell(name, Progress(tasks - 1, tasks, step, 469, [0.951] * tasks, 30.0))
+    with console.capture() as seen:
+        console.print(board.draw())
+    said = seen.get().splitlines()
+    assert len(said) == 3 and all(len(line) <= width for line in said)
+    for line, name in zip(said, ("generative-replay-10", "ewc-1"), strict=False):
+        assert f"task {tasks}/{tasks}" in line and line.startswith(name[:5])
+        for whole in ("step 123/469", "0:00 left"):  # or not at all
+            assert whole in line or whole[:3] not in line.replace("task", ""), line
+    assert ("step 123/469" in said[0]) == (width >= 50)
+    assert "95.1" in said[0] if width >= 72 else width > 50 or "95.1" not in said[0]
+    assert said[2].startswith("0 of 3")
+
+
 def test_the_watcher_fits_where_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("FORCE_COLOR", "TTY_COMPATIBLE"):
         monkeypatch.delenv(name, raising=False)

@@ -18,6 +18,8 @@ from retain.run import Progress
 
 FEW = 10  # tasks whose accuracies are all shown
 LAST = 3  # of more, those that are
+GAP = 2  # spaces between columns
+SHORT = 12  # characters to which a name and a row of accuracies may be cut
 
 
 class Watcher(Protocol):
@@ -132,19 +134,46 @@ class Board(Lines):
 
     def draw(self) -> Table:
         """The rows, and where all of them together stand."""
-        grid, now = Table.grid(padding=(0, 2)), time.monotonic()
-        for _ in range(4):
-            grid.add_column(no_wrap=True)
-        grid.add_column(no_wrap=True, overflow="ellipsis")
-        for name, s in list(self.seen.items()):
-            p = s.now
-            grid.add_row(
-                Text(name, style="bold"), f"task {p.task + 1}/{p.tasks}", f"step {p.step}/{p.steps}",
-                left(s, now), row(p.accuracy, p.task + 1),
-            )  # fmt: skip
+        now = time.monotonic()
+        rows = [
+            (
+                name, f"task {s.now.task + 1}/{s.now.tasks}", f"step {s.now.step}/{s.now.steps}",
+                left(s, now), row(s.now.accuracy, s.now.task + 1),
+            )
+            for name, s in list(self.seen.items())
+        ]  # fmt: skip
         if self.runs > 1:
-            grid.add_row(f"{len(self.ended)} of {self.runs} done", "", "", clock(now - self.began), "")
+            rows.append((f"{len(self.ended)} of {self.runs} done", "", "", clock(now - self.began), ""))
+        widths = fitting(rows, self.console.width)
+        grid = Table.grid(padding=(0, GAP))
+        for k, width in widths.items():
+            grid.add_column(style="bold" if k == 0 else "", no_wrap=True, overflow="ellipsis", width=width)
+        for cells in rows:
+            grid.add_row(*(Text(cells[k]) for k in widths))
         return grid
+
+
+def fitting(rows: Sequence[Sequence[str]], width: int) -> dict[int, int]:
+    """The columns that a terminal of that width has room for, and theirs; cut are the first and the last alone.
+
+    Accuracies go first, then steps, then the time.
+
+    >>> rows = [("ewc-0", "task 2/3", "step 9/469", "0:27 left", "95.2 91.0 10.0 %")]
+    >>> fitting(rows, 80)
+    {0: 5, 1: 8, 2: 10, 3: 9, 4: 16}
+    >>> fitting(rows, 54), fitting(rows, 30), fitting(rows, 12)
+    ({0: 5, 1: 8, 2: 10, 3: 9, 4: 14}, {0: 5, 1: 8, 3: 9}, {0: 5, 1: 8})
+    """
+    needs = {k: max((len(cells[k]) for cells in rows), default=0) for k in range(5)}
+    least = {0: min(needs[0], SHORT), 4: min(needs[4], SHORT)}
+    for k in (4, 2, 3):
+        if sum((needs | least)[i] + GAP for i in needs) - GAP > width:
+            del needs[k]
+            least.pop(k, None)
+    for k, at_least in least.items():  # the name first: it gives way to accuracies
+        over = sum(n + GAP for n in needs.values()) - GAP - width
+        needs[k] -= min(max(over, 0), needs[k] - (at_least if k or 4 in needs else min(at_least, 5)))
+    return needs
 
 
 def left(s: Seen, now: float) -> str:
