@@ -14,6 +14,7 @@ import torch
 from PIL import Image
 
 from retain.cli.main import main
+from retain.cli.vault.learn import ways_on
 from retain.streams.sources import load
 
 INIT = ("--model", "mlp:64", "--memory-bytes", "80KB", "--epochs", "3", "--batch-size", "32", "--guard", "100",
@@ -184,3 +185,11 @@ def test_a_package_that_is_not_installed_is_told_in_one_line(
     assert main(["learn", str(shop / "v"), str(shop / "a.parquet")]) == 2
     said = capsys.readouterr().err
     assert said == "retain: error: Parquet files need pyarrow, which is not installed: pip install pyarrow\n"
+
+
+def test_where_the_gate_refuses_there_are_ways_on() -> None:
+    record = {"version": 3, "data": {"trained_on": 320}, "cost": {"epochs": 5}}
+    promote, few = ways_on("my shop", record, 128)
+    assert "retain promote 'my shop' 3;" in promote
+    assert few.startswith("training took 15 steps alone") and "--epochs" in few and "--batch-size" in few
+    assert ways_on("my shop", record, 32) == [promote]  # 50 steps

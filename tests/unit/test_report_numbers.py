@@ -24,7 +24,7 @@ from retain.report import (
 from retain.report import words as words_of
 from retain.report.table import Stat, percent, rows
 from retain.report.words import caveats
-from retain.result import Result
+from retain.result import Curve, Result
 
 example = examples.example
 
@@ -189,6 +189,28 @@ def test_the_sentence_is_computed() -> None:
 def last_rows(kind: str, *accs: float) -> list[Result]:
     """One run a seed, with this accuracy on both tasks at the end."""
     return [matrix_run(kind, [[0.1] * 2, [0.9, 0.1], [a, a]], seed) for seed, a in enumerate(accs)]
+
+
+def test_two_seeds_prove_little_and_the_sentence_says_so() -> None:
+    results = [example(k, s) for k in ("ewc", "gem") for s in (0, 1)]
+    assert "GEM comes first with 96.5 % (two seeds are too few to prove that it is above EWC)." in sentence(
+        results
+    )
+
+
+def test_networks_that_were_hardly_trained_are_named() -> None:
+    short = [example("naive", s, steps=9, points=9) for s in (0, 1)]
+    (g,) = lines.group(short)
+    assert not [s for s in words_of.suspicious(g) if "hardly" in s]  # few steps, but they were enough
+    weak = [replace(r, accuracy=[[v / 2 for v in row] for row in r.accuracy]) for r in short]
+    (said,) = [s for s in words_of.suspicious(lines.group(weak)[0]) if "hardly" in s]
+    learned = 100 * mean(r.learning_accuracy for r in weak)
+    assert said == (
+        f"plain training learned its tasks only to {learned:.1f} %, in 9 steps each at most: the networks are "
+        "hardly trained; raise --epochs or --samples"
+    )
+    longer = [replace(r, boundaries=[100, 200, 300], curve=Curve([], [])) for r in weak]
+    assert not [s for s in words_of.suspicious(lines.group(longer)[0]) if "hardly" in s]
 
 
 def test_a_best_method_is_named_only_beyond_noise() -> None:

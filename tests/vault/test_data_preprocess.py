@@ -98,7 +98,7 @@ def test_codes_stay_as_they_were_written(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("city,age\nBern,31\n", r"t.csv lacks the columns 'income'"),
+        ("city,age\nBern,31\n", r"t.csv lacks a column which the first data had, 'income': add it"),
         (
             "city,age,income\nBern,31,1\nBern,old,1\n",
             r"t.csv, row 3: column 'age' is 'old', but the first",

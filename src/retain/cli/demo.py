@@ -112,6 +112,6 @@ def show(results: list[Result]) -> None:
     here = console()
     ordered = sorted(results, key=lambda r: str(r.stream["name"]), reverse=True)  # permuted comes first
     for name in dict.fromkeys(str(r.stream["name"]) for r in ordered):
-        here.print(Text(f"\n{name}: accuracies in %, mean and spread over seeds", style="bold"))
+        here.print(Text(f"\n{name}: accuracies in %, mean ± standard deviation over seeds", style="bold"))
         here.print(table([r for r in ordered if r.stream["name"] == name]))
     here.print(Text(f"\n{sentence(ordered)}\n"))

@@ -6,7 +6,7 @@ import importlib
 import inspect
 import pkgutil
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, get_args
 
 from torch import Tensor
 
@@ -52,6 +52,11 @@ def usable_in(method: Method[Any], scenario: Scenario) -> None:
 
 def can_learn(method: Method[Any], loss: Loss, class_weights: Tensor | None) -> None:
     """Raise ValueError where a method is not made for a loss, or leaves class weights out of its own."""
+    if callable(loss):
+        raise ValueError(
+            f"loss must be one of {', '.join(get_args(Loss))}, got {loss!r}; a criterion of your own stays in your "
+            "loop: retain.attach(model, method)"
+        )
     check_word("loss", loss, Loss)
     name = type(method).__name__
     if loss not in method.needs.losses:

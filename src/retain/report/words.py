@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import pairwise
 
 import numpy as np
 
@@ -12,6 +13,9 @@ from retain.report.table import MEASURES, rows
 from retain.result import Result
 from retain.statistics import Difference, point
 
+ENOUGH = 3  # seeds from which a test can tell methods apart that are not worlds apart
+STEPS = 30  # in a task, below which the networks are hardly trained
+WELL = 0.8  # learning accuracy above which a few steps were enough
 HELD_BACK = 3.0  # points by which a method must learn the last task worse than naive to be named for it
 
 PROSE = {
@@ -59,6 +63,8 @@ def _best(lines: Sequence[Line]) -> str:
     unsure = [d.b for d in tested if d.unsure and d.a == _prose(best)]
     others = [d.b if d.a == _prose(best) else d.a for d in tested if not d.told_apart]
     close = [m for m in others if m not in unsure]
+    if others and max(d.interval.n for d in tested) < ENOUGH:
+        return f"{text} (two seeds are too few to prove that it is above {_few(others, ' or ')})"
     if unsure:
         text += f", above {_few(unsure, ' and ')} but not surely"
     if close:
@@ -124,7 +130,22 @@ def _plain(line: Line) -> str:
 
 def suspicious(g: Group) -> list[str]:
     """What looks wrong with the numbers of one stream."""
-    return statistics.doubts({_prose(line): {r.seed: r.accuracy for r in line.runs} for line in g.lines})
+    found = statistics.doubts({_prose(line): {r.seed: r.accuracy for r in line.runs} for line in g.lines})
+    return found + _hardly_trained(g)
+
+
+def _hardly_trained(g: Group) -> list[str]:
+    """Whether plain training, or whatever there is, took a handful of steps a task, and learned them badly."""
+    line = next((line for line in g.lines if line.name == "naive"), g.lines[0])
+    ends = [r.boundaries for r in line.runs if r.boundaries]
+    most = max((b - a for at in ends for a, b in pairwise([0, *at])), default=STEPS)
+    learned = [r.learning_accuracy for r in line.runs if r.learning_accuracy is not None]
+    if most >= STEPS or not learned or np.mean(learned) > WELL:
+        return []
+    known = (
+        f"learned its tasks only to {point(100 * float(np.mean(learned)))} %, in {most} steps each at most"
+    )
+    return [f"{_prose(line)} {known}: the networks are hardly trained; raise --epochs or --samples"]
 
 
 def left_out(g: Group) -> list[str]:

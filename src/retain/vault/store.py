@@ -63,7 +63,10 @@ class Store:
         path = Path(path)
         path.mkdir(parents=True, exist_ok=True)
         if (path / "vault.json").exists():
-            raise VaultError(f"{path} is a vault already: retain learn {path} DATA teaches it")
+            raise VaultError(
+                f"{path} is a vault already: retain learn {path} DATA teaches it; for other settings make another "
+                "one, or remove this folder first"
+            )
         if found := next((p for p in path.iterdir()), None):
             raise VaultError(f"{path} is not empty ({found.name} lies in it): name a new folder")
         for name in ("versions", "blobs", "history", "work"):

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import math
 import shlex
 import sys
 from dataclasses import dataclass
+from typing import Any
 
 from retain.cli.errors import Failed, Stopped
 from retain.cli.flags import Group
@@ -14,6 +16,8 @@ from retain.cli.vault.common import DRIFTED, REFUSED, aside, opened, progress, s
 from retain.divergence import Diverged
 from retain.run import Interrupted
 from retain.vault.report import text
+
+FEW = 50  # steps of an update, below which little can have been learned
 
 LEARN = """\
 usage: retain learn PATH DATA [flags]
@@ -83,7 +87,26 @@ def learn(args: list[str]) -> int:
     if not sys.stdout.isatty() and not o.quiet:
         aside(text(done.record))
     aside(f"retain: report: {vault.report_path(done.version)}")
+    if not done.promoted:
+        for way in ways_on(path, done.record, vault.plan.batch_size):
+            print(f"retain: {way}", file=sys.stderr)
     return 0 if done.promoted else REFUSED
+
+
+def ways_on(path: str, record: dict[str, Any], batch_size: int) -> list[str]:
+    """What can be done where the gate refused an update."""
+    version, name = record["version"], shlex.quote(path)
+    said = [
+        f"to serve version {version} all the same: retain promote {name} {version}; the next retain learn goes on "
+        "from what is served"
+    ]
+    steps = record["cost"]["epochs"] * math.ceil(record["data"]["trained_on"] / batch_size)
+    if steps < FEW:
+        said.append(
+            f"training took {steps} steps alone: a vault made with --epochs 40 or --batch-size 32 (retain init) "
+            "would learn more from as few examples"
+        )
+    return said
 
 
 def watch(args: list[str]) -> int:

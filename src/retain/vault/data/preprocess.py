@@ -124,7 +124,8 @@ class Preprocessing:
         lacking = [f.name for f in self.fields if f.name not in raw.x]
         if lacking:
             raise BadData(
-                f"{raw.source} lacks the columns {listed(lacking)}, which the first data had: add them"
+                f"{raw.source} lacks {'a column' if len(lacking) == 1 else 'columns'} which the first data had, "
+                f"{listed(lacking)}: add {'it' if len(lacking) == 1 else 'them'}"
             )
         known = {f.name for f in self.fields}
         extra = [n for n in raw.x if n not in known]

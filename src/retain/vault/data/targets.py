@@ -68,7 +68,8 @@ def label_columns(
         raise BadData(f"{source} may have its labels in {listed(usual)}: say which (--label COLUMN)")
     if not usual and labelled:
         raise BadData(
-            f"{source} has no column called {' or '.join(USUAL)}: name it (--label); it has {listed(names)}"
+            f"{source} has no column called {' or '.join(USUAL)}: name it when the vault is made (retain init "
+            f"--label COLUMN); it has {listed(names)}"
         )
     return tuple(usual)
 
