@@ -8,6 +8,7 @@ A test compares the committed pages with what this gives.
 from __future__ import annotations
 
 import inspect
+import re
 from pathlib import Path
 from typing import Any
 
@@ -44,10 +45,7 @@ def page(name: str, kind: type[Method[Any]]) -> str:
         "",
         first_line(kind),
         "",
-        "```text",
-        inspect.getdoc(kind) or "",
-        "```",
-        "",
+        *described(inspect.getdoc(kind) or ""),
     ]
     lines += [f"Source: {kind.paper}", "", *table(("", ""), facts(kind)), ""]
     fields = [(f"`--{f.name.replace('_', '-')}`", show(f.default), f.help, f.kind) for f in flags_of(kind)]
@@ -84,6 +82,20 @@ def page(name: str, kind: type[Method[Any]]) -> str:
         "```",
     ]
     return "\n".join(lines) + "\n"
+
+
+def described(text: str) -> list[str]:
+    """A docstring as lines of Markdown: what it minimises or does as it is written, the rest as prose."""
+    first, *rest = text.split("\n\n")
+    lines = ["```text", *first.split("\n"), "```", ""]
+    for paragraph in rest:
+        if re.search(r"^( |- |>>>)", paragraph, re.M):  # laid out by hand
+            lines += ["```text", *paragraph.split("\n"), "```", ""]
+            continue
+        parts = paragraph.replace("\n", " ").split("`")  # every other one is code
+        escaped = [re.sub(r"([\\*_<\[\]|~$])", r"\\\1", p) if i % 2 == 0 else p for i, p in enumerate(parts)]
+        lines += ["`".join(escaped), ""]
+    return lines
 
 
 def _other_rows(name: str, known: set[str]) -> list[tuple[str, ...]]:

@@ -115,9 +115,11 @@ def add(app: Any, name: str, source: list[str]) -> None:
 
 
 def level(app: Any, name: str, template: str, context: dict[str, Any], tree: Any) -> None:
-    """Say how deep the captions of the navigation stand, which a heading by role has to say."""
+    """Say how deep the captions of the navigation stand, which a heading by role has to say, and in which language."""
     navigation = context.get("furo_navigation_tree", "")
     context["furo_navigation_tree"] = navigation.replace('role="heading"', 'role="heading" aria-level="2"')
+    if name.endswith(".zh"):
+        context["language"] = "zh-CN"
 
 
 def describe(app: Any, what: str, name: str, thing: Any, options: Any, lines: list[str]) -> None:

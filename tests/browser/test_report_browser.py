@@ -239,3 +239,23 @@ def test_many_tasks_fit_a_phone_and_one_task_is_drawn(browser: Any, tmp_path: Pa
         )
         visit.page.close()
         assert visit.complaints == []
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_on_paper_it_is_black_on_white_and_whole(browser: Any, report: Path, scheme: str) -> None:
+    visit = Visit(browser, report, scheme=scheme)
+    visit.complete()
+    assert 4 <= visit.printed() <= 30
+    assert visit.page.locator("form.choose").first.is_hidden()
+    assert visit.page.locator("details.save").first.is_hidden()
+    drawn = visit.sees(
+        "[...document.querySelectorAll('[data-figure] svg')].map(s => s.getBoundingClientRect().width)"
+    )
+    assert len(drawn) == 38 and min(drawn) > 80
+    assert (
+        visit.sees("getComputedStyle(document.querySelector('.scroll')).overflowX") == "visible"
+    )  # the table is whole
+    ink = visit.sees("getComputedStyle(document.querySelector('.plot .role-axis-label text')).fill")
+    assert sum(int(v) for v in ink[4:-1].split(",")) < 380
+    visit.page.close()
+    assert visit.complaints == []

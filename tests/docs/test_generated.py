@@ -31,7 +31,8 @@ def made_by(script: str) -> ModuleType:
 
 
 ROOMS = made_by("build_rooms")
-METHODS: dict[str, str] = made_by("build_methods").pages()
+WRITER = made_by("build_methods")
+METHODS: dict[str, str] = WRITER.pages()
 MADE: dict[tuple[str, str], str] = {
     **{("methods", name): text for name, text in METHODS.items()},
     **{("streams", name): text for name, text in made_by("build_streams").pages().items()},
@@ -57,6 +58,15 @@ def test_the_picture_has_every_room_on_its_floor() -> None:
     assert drawn.pop("recipes") == FLOOR["reproduce"]  # a folder of settings, without a module
     there = {name.split(".")[0] for name in modules(SRC)}
     assert drawn == {room: FLOOR[room] for room in there}
+
+
+def test_a_docstring_becomes_an_equation_and_prose_that_reads_as_it_is_written() -> None:
+    text = "L + lam *\n    R\n\n(Somebody 2017.) With `a_b` it\nis *one* of [x].\n\n- by\n- hand"
+    assert WRITER.described(text) == [
+        "```text", "L + lam *", "    R", "```", "",
+        r"(Somebody 2017.) With `a_b` it is \*one\* of \[x\].", "",
+        "```text", "- by", "- hand", "```", "",
+    ]  # fmt: skip
 
 
 @pytest.mark.parametrize("name", discover())

@@ -204,7 +204,7 @@ def test_networks_that_were_hardly_trained_are_named() -> None:
     assert not [s for s in words_of.suspicious(g) if "hardly" in s]  # few steps, but they were enough
     weak = [replace(r, accuracy=[[v / 2 for v in row] for row in r.accuracy]) for r in short]
     (said,) = [s for s in words_of.suspicious(lines.group(weak)[0]) if "hardly" in s]
-    learned = 100 * mean(r.learning_accuracy for r in weak)
+    learned = 100 * mean([r.learning_accuracy or 0 for r in weak])
     assert said == (
         f"plain training learned its tasks only to {learned:.1f} %, in 9 steps each at most: the networks are "
         "hardly trained; raise --epochs or --samples"
