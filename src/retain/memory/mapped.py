@@ -20,6 +20,7 @@ import secrets
 import shutil
 import tempfile
 from collections.abc import Iterator
+from itertools import islice
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -31,6 +32,7 @@ from retain.memory.slots import Slots, pick
 from retain.memory.undo import BadMemory
 from retain.types import Batch, Problem
 
+FEW = 8  # times as many filled slots as are drawn, up to which all are permuted
 HEAD = 16  # bytes of a row before x: y and task
 UNITS = {"": 1, "K": 10**3, "M": 10**6, "G": 10**9, "T": 10**12} | {
     f"{u}i": 1 << 10 * p for p, u in enumerate("KMGT", 1)
@@ -109,7 +111,7 @@ class Mapped(NamedTuple):
     def at(self, i: Tensor) -> Batch:
         """What lies in the slots i [n]."""
         raw, device = self._file.read(i.cpu()), self.x.device
-        y, task = (c.contiguous() for c in raw.view(torch.int64)[:, : HEAD // 8].unbind(1))
+        y, task = raw.view(torch.int64)[:, : HEAD // 8].t().contiguous()
         x = raw[:, HEAD : HEAD + self._bytes]
         x = _read(x, self.x.dtype, self.scale) if self.scale else x.contiguous().view(self.x.dtype)
         return Batch(x.view(len(i), *self.x.shape[1:]).to(device), y.to(device), task.to(device))
@@ -220,12 +222,12 @@ def mapped_in(tree: Any) -> Iterator[Mapped]:
 
 def pick_few(n: int, held: int, rng: Generator) -> Tensor:
     """n of the numbers below `held`, uniformly, as `pick`, at a cost of n alone (other draws, same law)."""
-    if 2 * n > held:
+    if held <= FEW * n:  # a permutation of all costs less than to look for repetitions
         return pick(n, held, rng)
     found: dict[int, None] = {}  # the first n different ones of an endless sequence are a uniform sample
     while len(found) < n:
-        found |= dict.fromkeys(torch.randint(held, (n,), generator=rng).tolist())
-    return torch.tensor(list(found)[:n])
+        found |= dict.fromkeys(torch.randint(held, (n + n // 4,), generator=rng).tolist())
+    return torch.tensor(list(islice(found, n)))
 
 
 def in_bytes(text: str) -> int:
