@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 from pathlib import Path
 from typing import Any
@@ -82,6 +83,23 @@ def test_mlflow_holds_curves_matrix_and_table(
     (place,) = (tmp_path / "mlruns").rglob(f"{runs['comparison'].info.run_id}/artifacts/permuted")
     assert (place / "matrices.png").read_bytes().startswith(b"\x89PNG")
     assert "naive,ACC," in (place / "table.csv").read_text()
+
+
+def test_wandb_holds_table_and_matrices_offline(
+    results: dict[str, Result], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("wandb")
+    monkeypatch.setenv("WANDB_MODE", "offline")
+    trackers.send("wandb", results, tmp_path)
+    assert len(list((tmp_path / "wandb").glob("offline-run-*"))) == len(results) + 1
+    tables = [json.loads(p.read_text()) for p in tmp_path.rglob("*.table.json")]
+    whole = max(tables, key=lambda t: len(t["data"]))  # the comparison's
+    assert [row[:3] for row in whole["data"] if row[1] == "ACC"] == [
+        [row.method, "ACC", pytest.approx(row.acc.mean)] for row in summarise(list(results.values()))
+    ]
+    images = list(tmp_path.rglob("media/images/matrices/*.png"))
+    assert len(images) == len(results) + 1
+    assert all(p.read_bytes().startswith(b"\x89PNG") for p in images)
 
 
 def test_a_run_and_a_comparison_are_tracked(tmp_path: Path, capsys: Any) -> None:
