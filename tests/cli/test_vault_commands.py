@@ -16,6 +16,7 @@ from PIL import Image
 from retain.cli.main import main
 from retain.cli.vault.learn import ways_on
 from retain.streams.sources import load
+from retain.vault import Plan
 
 INIT = ("--model", "mlp:64", "--memory-bytes", "80KB", "--epochs", "3", "--batch-size", "32", "--guard", "100",
         "--margin", "15", "--new-margin", "40")  # fmt: skip
@@ -189,7 +190,8 @@ def test_a_package_that_is_not_installed_is_told_in_one_line(
 
 def test_where_the_gate_refuses_there_are_ways_on() -> None:
     record = {"version": 3, "data": {"trained_on": 320}, "cost": {"epochs": 5}}
-    promote, few = ways_on("my shop", record, 128)
+    promote, few = ways_on("my shop", record, Plan(batch_size=128))
     assert "retain promote 'my shop' 3;" in promote
     assert few.startswith("training took 15 steps alone") and "--epochs" in few and "--batch-size" in few
-    assert ways_on("my shop", record, 32) == [promote]  # 50 steps
+    assert ways_on("my shop", record, Plan(batch_size=32)) == [promote]  # 50 steps
+    assert ways_on("my shop", record, Plan()) == [promote]

@@ -97,8 +97,8 @@ def test_three_processes_are_one_loop_of_the_trainer(tmp_path: Path) -> None:
         rows, _ = held_out(t, plan, given=False)
         train = retain.Examples(torch.from_numpy(x)[rows], t[rows])
         task = retain.Task(i, f"update-{i + 1}", train, None, None, tuple(t.unique().tolist()))
-        learner.begin_task(task, plan.order.steps(len(train)))
-        for xb, yb in retain.batches(train, plan.order, plan.seed, i):
+        learner.begin_task(task, plan.order(len(train)).steps(len(train)))
+        for xb, yb in retain.batches(train, plan.order(len(train)), plan.seed, i):
             learner.observe(xb, yb)
         learner.end_task()
     for k, p in learner.params.items():

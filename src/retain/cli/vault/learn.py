@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import shlex
 import sys
 from dataclasses import dataclass
@@ -15,6 +14,7 @@ from retain.cli.stop import Stop, deafen
 from retain.cli.vault.common import DRIFTED, REFUSED, aside, opened, progress, say, told
 from retain.divergence import Diverged
 from retain.run import Interrupted
+from retain.vault import Plan
 from retain.vault.report import text
 
 FEW = 50  # steps of an update, below which little can have been learned
@@ -88,19 +88,20 @@ def learn(args: list[str]) -> int:
         aside(text(done.record))
     aside(f"retain: report: {vault.report_path(done.version)}")
     if not done.promoted:
-        for way in ways_on(path, done.record, vault.plan.batch_size):
+        for way in ways_on(path, done.record, vault.plan):
             print(f"retain: {way}", file=sys.stderr)
     return 0 if done.promoted else REFUSED
 
 
-def ways_on(path: str, record: dict[str, Any], batch_size: int) -> list[str]:
+def ways_on(path: str, record: dict[str, Any], plan: Plan) -> list[str]:
     """What can be done where the gate refused an update."""
     version, name = record["version"], shlex.quote(path)
     said = [
         f"to serve version {version} all the same: retain promote {name} {version}; the next retain learn goes on "
         "from what is served"
     ]
-    steps = record["cost"]["epochs"] * math.ceil(record["data"]["trained_on"] / batch_size)
+    n = record["data"]["trained_on"]
+    steps = record["cost"]["epochs"] * plan.order(n).per_epoch(n)
     if steps < FEW:
         said.append(
             f"training took {steps} steps alone: a vault made with --epochs 40 or --batch-size 32 (retain init) "
