@@ -189,9 +189,13 @@ def test_a_package_that_is_not_installed_is_told_in_one_line(
 
 
 def test_where_the_gate_refuses_there_are_ways_on() -> None:
-    record = {"version": 3, "data": {"trained_on": 320}, "cost": {"epochs": 5}}
+    record = {
+        "version": 3, "data": {"trained_on": 320}, "cost": {"epochs": 5}, "method": {"name": "replay"}
+    }  # fmt: skip
     promote, few = ways_on("my shop", record, Plan(batch_size=128))
     assert "retain promote 'my shop' 3;" in promote
-    assert few.startswith("training took 15 steps alone") and "--epochs" in few and "--batch-size" in few
+    assert few.startswith("training took 15 steps alone") and "--epochs 20" in few
     assert ways_on("my shop", record, Plan(batch_size=32)) == [promote]  # 50 steps
     assert ways_on("my shop", record, Plan()) == [promote]
+    closed = {**record, "cost": {"epochs": 1}, "method": {"name": "ranpac"}}
+    assert ways_on("my shop", closed, Plan()) == [promote]

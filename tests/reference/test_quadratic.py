@@ -69,7 +69,7 @@ def test_the_mean_over_a_layer_is_that_of_its_weight_and_bias_together() -> None
     found = Quadratic.around(W, W).by_layer()
     whole = torch.cat([W["net.0.weight"].flatten(), W["net.0.bias"]])
     assert found == pytest.approx(
-        {"net.0": float(whole.mean()), "net.2": float(W["net.2.weight"].mean()), "scale": float(W["scale"])},
+        {"net.0": float(whole.mean()), "net.2": float(W["net.2.weight"].mean()), "": float(W["scale"])},
         rel=1e-6,
     )
 

@@ -139,10 +139,10 @@ def test_losses_to_new_classes_have_their_own_margin() -> None:
     assert moved(1000, 0).passed
     small = moved(40, 2)  # a true 5 % must pass in four of five cases, so the margin is wider
     assert small.margin is not None and small.margin > 0.1 and small.passed
-    c = guard("january", 80, 80, 0, 0, to_new=torch.arange(80) < 8)
+    c = guard("jan{uary}", 80, 80, 0, 0, to_new=torch.arange(80) < 8)
     said = judge([c], NEW, Gate())
     assert not said.passed and said.reason == (
-        "refused: guard 'january' loses 10.0 points to new classes (8 of 80 examples; p 0.17), and 80 examples "
+        "refused: guard 'jan{uary}' loses 10.0 points to new classes (8 of 80 examples; p 0.17), and 80 examples "
         "cannot show that it is less than the margin of 14.3 points: larger guards or a wider margin would tell"
     )
     c = guard("january", 1000, 1000, 0, 0, to_new=torch.arange(1000) < 150)

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from types import TracebackType
 from typing import NamedTuple, Protocol, Self
 
+from rich.cells import cell_len
 from rich.console import Console
 from rich.live import Live
 from rich.table import Table
@@ -154,7 +155,9 @@ class Board(Lines):
 
 
 def fitting(rows: Sequence[Sequence[str]], width: int) -> dict[int, int]:
-    """The columns that a terminal of that width has room for, and theirs; cut are the first and the last alone.
+    """The columns that a terminal of that width has room for, and theirs.
+
+    From 15 characters on the first column and the last one alone are cut.
 
     Accuracies go first, then steps, then the time.
 
@@ -164,7 +167,7 @@ def fitting(rows: Sequence[Sequence[str]], width: int) -> dict[int, int]:
     >>> fitting(rows, 54), fitting(rows, 30), fitting(rows, 12)
     ({0: 5, 1: 8, 2: 10, 3: 9, 4: 14}, {0: 5, 1: 8, 3: 9}, {0: 5, 1: 8})
     """
-    needs = {k: max((len(cells[k]) for cells in rows), default=0) for k in range(5)}
+    needs = {k: max((cell_len(cells[k]) for cells in rows), default=0) for k in range(5)}
     least = {0: min(needs[0], SHORT), 4: min(needs[4], SHORT)}
     for k in (4, 2, 3):
         if sum((needs | least)[i] + GAP for i in needs) - GAP > width:

@@ -66,7 +66,7 @@ class Quadratic(NamedTuple):
         """The mean of W over each layer's entries, its weight and its bias together; summed in float64."""
         sums: dict[str, Tensor] = {}
         for k, W in self.weight.items():
-            layer = k.rpartition(".")[0] or k
+            layer = k.rpartition(".")[0]  # of a bare layer as the model: ""
             here = torch.stack((W.double().sum(), W.new_tensor(W.numel(), dtype=torch.float64)))
             sums[layer] = sums[layer] + here if layer in sums else here
         return {layer: float(total / count) for layer, (total, count) in sums.items()}

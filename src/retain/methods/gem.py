@@ -26,9 +26,9 @@ class State(NamedTuple):
     ring: Ring | None
     layers: tuple[str, ...]  # whose gradients are put together for all tasks in one pass
     cosine: Tensor  # [past tasks] of g with each g_k, at the last step
-    v: Tensor  # [past tasks] of eq. 11 at the last step; 0 where g stood
     steps: int  # in this task
     violations: Tensor  # of them, how many had some g . g_k < 0
+    v: Tensor  # [past tasks] of eq. 11 at the last step; 0 where g stood
 
 
 @final
@@ -62,7 +62,7 @@ class GEM(GradientMethod[State]):
     def init(self, problem: Problem, params: Params, rng: Generator) -> tuple[Params, State]:
         """Nothing remembered yet."""
         none = torch.zeros(0)
-        return params, State(None, (), None, (), none, none.clone(), 0, torch.zeros(()))
+        return params, State(None, (), None, (), none, 0, torch.zeros(()), none.clone())
 
     def begin_task(
         self, problem: Problem, params: Params, state: State, task: Task, rng: Generator
@@ -114,7 +114,7 @@ class GEM(GradientMethod[State]):
             return params, state._replace(ring=None)
         past = joined(state.past, kept)
         sizes = (*state.sizes, len(kept.y))
-        none = torch.zeros(len(sizes), device=kept.x.device, dtype=kept.x.dtype)
+        none = params[problem.spec.names[0]].new_zeros(len(sizes))
         return params, state._replace(past=past, sizes=sizes, ring=None, cosine=none, v=none.clone())
 
     def _kept(self, state: State, task: Task, rng: Generator, device: torch.device) -> Batch | None:

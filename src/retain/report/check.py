@@ -138,30 +138,17 @@ def _check_record(record: object, tasks: int, where: str) -> None:
     in_range = isinstance(cosine, list) and all(_number(c) and abs(c) <= 1 + 1e-4 for c in cosine)
     _need(in_range and len(cosine) <= task, f"{where}.cosine must be at most {task} numbers in [-1, 1]")
     pulls = record.get("multipliers", [])
-    positive = isinstance(pulls, list) and all(_number(v) and v >= 0 for v in pulls)
-    _need(positive and len(pulls) <= task, f"{where}.multipliers must be at most {task} numbers >= 0")
-    _check_layers(record, where)
+    positive = isinstance(pulls, list) and all(
+        isinstance(v, float | int) and 0 <= v < math.inf for v in pulls
+    )
+    _need(
+        positive and len(pulls) <= task,
+        f"{where}.multipliers must be at most {task} numbers >= 0, got {pulls!r:.80}",
+    )
     share = record.get("violations", 0.0)
     _need(_number(share) and 0 <= share <= 1, f"{where}.violations must be in [0, 1], got {share!r:.80}")
     if "samples" in record:
         pixels(record["samples"], f"{where}.samples")
-
-
-def _check_layers(record: dict[str, Any], where: str) -> None:
-    """Of each layer a number >= 0, a share, or how many of how many."""
-    for key in ("importance", "used", "free"):
-        found = record.get(key, {})
-        fits = isinstance(found, dict) and all(_number(v) and v >= 0 for v in found.values())
-        _need(fits, f"{where}.{key} must be an object of numbers >= 0, one a layer")
-        _need(
-            key == "importance" or all(v <= 1 for v in found.values()), f"{where}.{key}: shares lie in [0, 1]"
-        )
-    found = record.get("kept", {})
-    pairs = isinstance(found, dict) and all(
-        isinstance(v, list) and len(v) == 2 and all(_number(n) for n in v) and 0 <= v[0] <= v[1]
-        for v in found.values()
-    )
-    _need(pairs, f"{where}.kept must be an object of pairs [kept, of how many], one a layer")
 
 
 def pixels(samples: Any, where: str = "samples") -> tuple[tuple[int, int, int, int], bytes]:

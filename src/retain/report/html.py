@@ -160,19 +160,21 @@ def _sheet(samples: Any, most: int) -> dict[str, Any]:
 
 def _gradients(g: Group) -> list[dict[str, Any]]:
     """Of each line that recorded angles: their figure, that of the multipliers, and how often g was turned."""
-    multipliers = {line.label: r for line, r in inside.with_series(g, inside.MULTIPLIERS)}
-    return [
-        {
-            "line": line,
-            "seed": r.seed,
-            "cosines": inside.over_time(g, r, inside.COSINES),
-            "multipliers": inside.over_time(g, r, inside.MULTIPLIERS)
-            if multipliers.get(line.label) is r
-            else None,
-            "turned": inside.turned(g, line),
-        }
-        for line, r in inside.with_series(g, inside.COSINES)
-    ]
+    both = {line.label: r for line, r in inside.with_series(g, inside.MULTIPLIERS)}
+    found = []
+    for line, first in inside.with_series(g, inside.COSINES):
+        r = both.get(line.label, first)  # one that told both, if there is one
+        pulls = inside.over_time(g, r, inside.MULTIPLIERS) if line.label in both else None
+        found.append(
+            {
+                "line": line,
+                "seed": r.seed,
+                "cosines": inside.over_time(g, r, inside.COSINES),
+                "multipliers": pulls,
+                "turned": inside.turned(g, line),
+            }
+        )
+    return found
 
 
 def _config(line: Line) -> str:

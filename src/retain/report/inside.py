@@ -16,6 +16,9 @@ SMOOTHED = 9  # records of a task that a running mean is over, at most
 PAST = ["#0072B2", "#E69F00", "#009E73", "#CC79A7", "#D55E00"]  # of past tasks
 
 
+ROOT = "network"  # a layer without a name: the whole model
+
+
 class Series(NamedTuple):
     """A number for each past task, at steps of a run, under this name in its records."""
 
@@ -72,8 +75,8 @@ def _smooth(name: str, task: int, pairs: list[tuple[float, float]], most: int) -
     return [
         {
             "x": round(pairs[i][0]),
-            "y": round(float(y[i]), 3),
-            "smooth": round(float(smooth[i]), 3),
+            "y": float(f"{y[i]:.4g}"),
+            "smooth": float(f"{smooth[i]:.4g}"),
             "past": name,
             "t": task,
         }
@@ -86,7 +89,8 @@ def over_time(g: Group, r: Result, series: Series) -> Spec:
     at, points = edges(g), series_points(g, r, series)
     top = max([p["y"] for p in points], default=0.0) or 1.0
     domain = series.domain or [0.0, 1.08 * top]
-    x = alt.X("x:Q", title="training step", scale=alt.Scale(domain=[0, at[-1]], nice=False))
+    end = max([at[-1], *(p["x"] for p in points)])  # of a run without boundaries steps are known alone
+    x = alt.X("x:Q", title="training step", scale=alt.Scale(domain=[0, end], nice=False))
     scale = alt.Scale(domain=domain, nice=False)
     past = list(dict.fromkeys(p["past"] for p in points))
     legend = alt.Legend(
@@ -102,7 +106,9 @@ def over_time(g: Group, r: Result, series: Series) -> Spec:
     zero = alt.Chart(alt.InlineData(values=[{}])).mark_rule(color="#8b929c").encode(y=alt.datum(0))
     dots = base.mark_point(filled=True, size=9, opacity=0.35, clip=True)
     dots = dots.encode(y=alt.Y("y:Q", title=series.title, scale=scale).axis(tickCount=5), tooltip=tooltip)
-    line = base.mark_line(strokeWidth=2).encode(y=alt.Y("smooth:Q", title=series.title), detail="t:N")
+    line = base.mark_line(strokeWidth=2, clip=True).encode(
+        y=alt.Y("smooth:Q", title=series.title), detail="t:N"
+    )
     layers = [*phases(g, at, domain[1]), zero, dots, line]
     return spec(alt.layer(*layers, data=alt.InlineData(values=points)).properties(width=640, height=220))
 
@@ -130,8 +136,28 @@ def with_layers(g: Group) -> list[tuple[Line, Held]]:
         (line, held)
         for line in g.lines
         for held in HELD
-        if any(held.key in x for r in line.runs for x in _records(r))
+        if any(told(held, x) for r in line.runs for x in _records(r))
     ]
+
+
+def told(held: Held, record: dict[str, Any]) -> dict[str, Any]:
+    """By layer what a record holds of it; empty where that has another form, such as a user's own entry."""
+    found = record.get(held.key)
+    if not isinstance(found, dict):
+        return {}
+    if held.key == "kept":
+        fits = all(
+            isinstance(v, list) and len(v) == 2 and all(map(_number, v)) and v[0] <= v[1]
+            for v in found.values()
+        )
+    else:
+        fits = all(_number(v) and (v <= 1 or not held.share) for v in found.values())
+    return found if fits else {}
+
+
+def _number(v: Any) -> bool:
+    """Whether it is a finite number from 0."""
+    return isinstance(v, int | float) and not isinstance(v, bool) and math.isfinite(v) and v >= 0
 
 
 def taken(held: Held, value: Any) -> float:
@@ -146,8 +172,8 @@ def layer_points(g: Group, line: Line, held: Held) -> Points:
     found: dict[tuple[int, str], list[float]] = {}
     for r in line.runs:
         for record in _records(r):
-            for layer, value in record.get(held.key, {}).items():
-                found.setdefault((record["task"], layer), []).append(taken(held, value))
+            for layer, value in told(held, record).items():
+                found.setdefault((record["task"], layer or ROOT), []).append(taken(held, value))
     return [
         {"after": g.short[task], "layer": layer, "value": float(f"{np.mean(values):.4g}")}
         for (task, layer), values in sorted(found.items(), key=lambda item: item[0][0])
@@ -179,7 +205,7 @@ def layers(g: Group, line: Line, held: Held) -> Spec:
         ],
     )
     drawn = [
-        base.mark_rect(stroke="#ffffff", strokeWidth=1).encode(
+        base.mark_rect(stroke="#ffffff", strokeWidth=1 if len(tasks) <= MANY else 0).encode(
             color=alt.Color("value:Q", scale=shade, legend=None)
         )
     ]

@@ -135,8 +135,10 @@ def suspicious(g: Group) -> list[str]:
 
 
 def _hardly_trained(g: Group) -> list[str]:
-    """Whether plain training, or whatever there is, took a handful of steps a task, and learned them badly."""
-    line = next((line for line in g.lines if line.name == "naive"), g.lines[0])
+    """Whether plain training took a handful of steps a task, and learned them badly."""
+    line = next((line for line in g.lines if line.name == "naive"), None)
+    if line is None:
+        return []
     ends = [r.boundaries for r in line.runs if r.boundaries]
     most = max((b - a for at in ends for a, b in pairwise([0, *at])), default=STEPS)
     learned = [r.learning_accuracy for r in line.runs if r.learning_accuracy is not None]

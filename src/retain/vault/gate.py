@@ -285,16 +285,15 @@ def _failure(t: Test, gate: Gate, binary: bool) -> str:
     if t.margin is None:
         return f"no better on the new data ({_change(t, binary)})"
     if t.what == "to new classes":
-        lost, by = (
-            f"guard {t.name!r} loses {{}} to new classes ({t.losses} of {t.n} examples; {{}}p {t.p:.2g})",
-            _lost_by(t, binary),
+        by = _lost_by(t, binary)
+        lost, of = (
+            f"guard {t.name!r} loses {_amount(by, True)} to new classes",
+            f"{t.losses} of {t.n} examples",
         )
         if by >= t.margin:
-            return lost.format(_amount(by, True), f"margin {100 * t.margin:.1f}, ")
+            return f"{lost} ({of}; margin {100 * t.margin:.1f}, p {t.p:.2g})"
         unsure = f"{t.n} examples cannot show that it is less than the margin of {_amount(t.margin, True)}"
-        return (
-            f"{lost.format(_amount(by, True), '')}, and {unsure}: larger guards or a wider margin would tell"
-        )
+        return f"{lost} ({of}; p {t.p:.2g}), and {unsure}: larger guards or a wider margin would tell"
     unit = "" if binary else " %"
     detail = f"{_change(t, binary)}; margin {100 * t.margin:.1f}{unit}, p {t.p:.2g}"
     if fix := _too_few(t, gate, binary):

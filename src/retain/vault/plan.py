@@ -85,10 +85,14 @@ class Plan:
 
         >>> Plan().order(50_000).batch_size, Plan().order(1_000).batch_size, Plan().order(20).batch_size
         (128, 25, 8)
+
+        A batch that is not given leaves no last one of a single example, which BatchNorm cannot take.
         """
         small, large = BATCH
-        batch = self.batch_size or min(max(n * self.epochs // STEPS, small), large)
-        return Order(self.epochs, None, batch)
+        batch = min(max(n * self.epochs // STEPS, small), large)
+        while n % batch == 1:
+            batch += 1
+        return Order(self.epochs, None, self.batch_size or batch)
 
     @property
     def optim(self) -> Optim:

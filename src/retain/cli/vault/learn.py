@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import shlex
 import sys
 from dataclasses import dataclass
@@ -13,6 +14,7 @@ from retain.cli.notes import notes
 from retain.cli.stop import Stop, deafen
 from retain.cli.vault.common import DRIFTED, REFUSED, aside, opened, progress, say, told
 from retain.divergence import Diverged
+from retain.methods import discover
 from retain.run import Interrupted
 from retain.vault import Plan
 from retain.vault.report import text
@@ -100,12 +102,13 @@ def ways_on(path: str, record: dict[str, Any], plan: Plan) -> list[str]:
         f"to serve version {version} all the same: retain promote {name} {version}; the next retain learn goes on "
         "from what is served"
     ]
-    n = record["data"]["trained_on"]
+    n, kind = record["data"]["trained_on"], discover().get(record["method"]["name"])
     steps = record["cost"]["epochs"] * plan.order(n).per_epoch(n)
-    if steps < FEW:
+    if steps < FEW and not (kind and kind.traits.closed_form):
+        more = plan.epochs * math.ceil(FEW / max(steps, 1))
         said.append(
-            f"training took {steps} steps alone: a vault made with --epochs 40 or --batch-size 32 (retain init) "
-            "would learn more from as few examples"
+            f"training took {steps} steps alone: a vault made with --epochs {more} (retain init) would learn more "
+            "from as few examples"
         )
     return said
 
