@@ -1,4 +1,4 @@
-"""`retain demo`: a network forgets, and methods prevent it, on real data, in about two minutes."""
+"""`retain demo`: a network forgets, and methods prevent it, on real data, in some minutes."""
 
 from __future__ import annotations
 
