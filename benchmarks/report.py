@@ -55,12 +55,21 @@ def accuracy(lost: float, j: int, phase: float, rng: np.random.Generator) -> flo
 
 
 def records(method: str, tasks: int, rng: np.random.Generator) -> list[dict[str, Any]]:
-    """What GEM and generative replay show of themselves."""
+    """What GEM, generative replay and methods that weigh parameters show of themselves."""
     if method == "gem":
         return [
-            {"step": i * STEPS // 10, "task": i // 10, "cosine": rng.uniform(-0.5, 1, i // 10).tolist()}
+            {
+                "step": i * STEPS // 10, "task": i // 10, "cosine": rng.uniform(-0.5, 1, i // 10).tolist(),
+                "multipliers": rng.uniform(0, 2, i // 10).tolist(),
+            }
             for i in range(10, 10 * tasks)
-        ]
+        ]  # fmt: skip
+    if method in ("ewc", "si", "mas", "rwalk"):
+        return [
+            {"step": (t + 1) * STEPS, "task": t, "importance": {
+                f"layers.{k}": float(rng.uniform(1e-5, 1e-2)) for k in (1, 3, 5)}}
+            for t in range(tasks)
+        ]  # fmt: skip
     if method == "generative-replay":
         images = [rng.integers(0, 256, (40, 1, 28, 28), dtype=np.uint8) for _ in range(tasks)]
         return [

@@ -16,7 +16,7 @@ from torch import nn
 import retain
 from retain.run import Interrupted
 from retain.streams.sources import load
-from retain.vault import BadData, Busy, Damaged, Plan, Vault, VaultError, contents, init, open_vault
+from retain.vault import BadData, Busy, Damaged, Vault, VaultError, contents, init, open_vault
 from retain.vault.prepare import held_out
 
 QUICK: dict[str, Any] = {
@@ -97,8 +97,8 @@ def test_three_processes_are_one_loop_of_the_trainer(tmp_path: Path) -> None:
         rows, _ = held_out(t, plan, given=False)
         train = retain.Examples(torch.from_numpy(x)[rows], t[rows])
         task = retain.Task(i, f"update-{i + 1}", train, None, None, tuple(t.unique().tolist()))
-        learner.begin_task(task, plan.order(len(train)).steps(len(train)))
-        for xb, yb in retain.batches(train, plan.order(len(train)), plan.seed, i):
+        learner.begin_task(task, plan.order.steps(len(train)))
+        for xb, yb in retain.batches(train, plan.order, plan.seed, i):
             learner.observe(xb, yb)
         learner.end_task()
     for k, p in learner.params.items():
@@ -459,10 +459,3 @@ def make(shape, outputs):
     assert torch.equal(open_vault(vault.path, "stranger_nets:make").predict((x, None)).probabilities, wanted)
     monkeypatch.setenv("RETAIN_MODELS", "shop.nets, stranger_nets")
     assert torch.equal(open_vault(vault.path).predict((x, None)).probabilities, wanted)
-
-
-@pytest.mark.parametrize("n", [81, 33, 129 * 40 + 1, 57])
-def test_a_batch_that_is_not_given_leaves_no_example_alone(n: int) -> None:
-    size = Plan(epochs=5).order(n).batch_size
-    assert 8 <= size <= 140 and n % size != 1
-    assert Plan(epochs=5, batch_size=8).order(n).batch_size == 8
