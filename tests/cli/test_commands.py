@@ -191,7 +191,7 @@ def test_compare_from_a_file_resumes_and_refuses_other_settings(tmp_path: Path, 
 
 def importances(told: dict[str, Any]) -> dict[tuple[int, str], float]:
     """By step and layer."""
-    return {(r["step"], k): v for r in told["records"] for k, v in r["importance"].items()}
+    return {(r["step"], k): v for r in told.get("records", []) for k, v in r["importance"].items()}
 
 
 def test_stacked_runs_leave_what_separate_ones_do(
