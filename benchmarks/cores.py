@@ -58,11 +58,8 @@ def said(t: Timed) -> str:
 def main() -> None:
     made = parser(__doc__, rounds=5)
     made.add_argument("--seeds", type=int, default=8, help="runs (8)")
-    every = sorted(os.sched_getaffinity(0))
-    if "RETAIN_CORES" in os.environ:  # `ready` binds this process to one, and begins it anew
-        every = [int(c) for c in os.environ["RETAIN_CORES"].split(",")]
-    os.environ["RETAIN_CORES"] = ",".join(map(str, every))
     args = ready(made)
+    every = args.allowed
     if len(every) < 2:
         made.error(f"two cores are needed, this process may use {every}")
     work = QUICK if args.quick else WORK

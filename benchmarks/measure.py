@@ -69,7 +69,10 @@ def parser(doc: str | None, rounds: int) -> argparse.ArgumentParser:
 
 
 def ready(made: argparse.ArgumentParser) -> argparse.Namespace:
-    """The command line read and checked, and this process bound to one core with one thread."""
+    """The command line read and checked, and this process bound to one core with one thread.
+
+    `allowed` are the cores that it could use before.
+    """
     args = made.parse_args()
     if args.rounds < 1:
         made.error(f"--rounds must be >= 1, got {args.rounds}")
@@ -77,16 +80,17 @@ def ready(made: argparse.ArgumentParser) -> argparse.Namespace:
         made.error("--quick is for trying: its figures do not belong in the docs")
     if args.quick:
         args.rounds = min(args.rounds, 2)
-    if hasattr(os, "sched_setaffinity"):  # Linux; processes started from here stay on that core, too
-        allowed = os.sched_getaffinity(0)
-        core = max(allowed) if args.core is None else args.core
-        if core not in allowed:
-            made.error(f"--core must be one of {', '.join(map(str, sorted(allowed)))}, got {core}")
-        os.sched_setaffinity(0, {core})
     if any(os.environ.get(name) != "1" for name in ONE_THREAD):
         # NumPy's algebra starts a thread a core when it is loaded, which has happened: so begin anew.
         os.environ.update(dict.fromkeys(ONE_THREAD, "1"))
         os.execv(sys.executable, sys.orig_argv)
+    args.allowed = [0]
+    if hasattr(os, "sched_setaffinity"):  # Linux; processes started from here stay on that core, too
+        args.allowed = allowed = sorted(os.sched_getaffinity(0))
+        core = max(allowed) if args.core is None else args.core
+        if core not in allowed:
+            made.error(f"--core must be one of {', '.join(map(str, allowed))}, got {core}")
+        os.sched_setaffinity(0, {core})
     torch.set_num_threads(1)
     # A process's first optimiser loads torch's compiler, some seconds which no side should pay for.
     torch.optim.SGD([torch.zeros(1, requires_grad=True)])

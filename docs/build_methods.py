@@ -30,9 +30,9 @@ SMALLER = {
     "vcl": "--lr 0.01",  # steps are stable for lr below a bound that falls with the number of images
 }
 
-GENTLER = {  # what a run on all images needs
-    "mas": " --lam 0.3",  # with the default strength SGD diverges on five tasks
-    "generative-classifier": " --curve-every 0",  # a point of the curve would take half a minute
+WHOLE = {  # what a run on all images needs
+    "mas": "--lam 0.3",  # with the default strength SGD diverges on five tasks
+    "generative-classifier": "--curve-every 0",  # a point of the curve would take half a minute
 }
 
 
@@ -83,7 +83,7 @@ def page(name: str, kind: type[Method[Any]]) -> str:
         long(FEW, SMALLER.get(name, "")),
         "",
         "```sh",
-        f"retain run split {name} --scenario {scenario}{GENTLER.get(name, '')}",
+        " ".join(filter(None, (f"retain run split {name} --scenario {scenario}", WHOLE.get(name)))),
         "```",
     ]
     return "\n".join(lines) + "\n"

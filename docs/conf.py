@@ -115,9 +115,13 @@ def add(app: Any, name: str, source: list[str]) -> None:
 
 
 def level(app: Any, name: str, template: str, context: dict[str, Any], tree: Any) -> None:
-    """Say how deep the captions of the navigation stand, which a heading by role has to say, and in which language."""
+    """Say how deep the captions of the navigation stand, which a heading by role has to say."""
     navigation = context.get("furo_navigation_tree", "")
     context["furo_navigation_tree"] = navigation.replace('role="heading"', 'role="heading" aria-level="2"')
+
+
+def speak(app: Any, name: str, template: str, context: dict[str, Any], tree: Any) -> None:
+    """Say in which language a page is that is not in the site's."""
     if name.endswith(".zh"):
         context["language"] = "zh-CN"
 
@@ -143,5 +147,6 @@ def setup(app: Any) -> dict[str, Any]:
     app.connect("source-read", add)
     app.connect("autodoc-process-docstring", describe, priority=400)  # before napoleon reads the sections
     app.connect("html-page-context", level, priority=600)  # after the theme has made it
+    app.connect("html-page-context", speak)
     app.connect("autodoc-skip-member", skip)
     return {"parallel_read_safe": True}

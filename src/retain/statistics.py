@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from scipy import special
 
 LEVEL = 0.95
+ENOUGH = 3  # seeds from which an interval or a test says something: with two it fills any figure
 SAME = 1e-12  # spread, relative to the largest value, below which values are the same to the last digit
 
 Values = Mapping[int, float]  # by seed

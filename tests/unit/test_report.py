@@ -217,6 +217,7 @@ def test_series_are_those_recorded_and_their_means_run(demo: list[Result], serie
     [
         {"importance": 0.3}, {"importance": {"a": -1}}, {"importance": [1]}, {"used": {"a": 1.5}},
         {"free": {"a": "x"}}, {"kept": {"a": [3, 2]}}, {"kept": {"a": 1}}, {"importance": {}},
+        {"importance": {"a": 10**400}}, {"importance": {"a": True}},
     ],
 )  # fmt: skip
 def test_entries_of_a_users_method_that_have_another_form_are_left_alone(own: Any, tmp_path: Path) -> None:
@@ -410,6 +411,8 @@ PIXEL = {"shape": [1, 1, 1, 2], "uint8": "AAA="}
         (record(cosine=0.5), "cosine must be"),
         (record(multipliers=[-1.0]), "multipliers must be"),
         (record(multipliers=[0.1, 0.2]), "multipliers must be at most 1"),
+        (record(multipliers=[10**400]), "multipliers must be"),
+        (record(multipliers=[True]), "multipliers must be"),
         (record(violations=2), "violations must be in"),
         (record(task=3), r"task must be in 0\.\.2"),
         (record(step=-1), "step must be a whole number"),

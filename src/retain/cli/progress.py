@@ -21,6 +21,7 @@ FEW = 10  # tasks whose accuracies are all shown
 LAST = 3  # of more, those that are
 GAP = 2  # spaces between columns
 SHORT = 12  # characters to which a name and a row of accuracies may be cut
+SHORTEST = 5  # and a name where nothing else is left to give way
 
 
 class Watcher(Protocol):
@@ -168,14 +169,15 @@ def fitting(rows: Sequence[Sequence[str]], width: int) -> dict[int, int]:
     ({0: 5, 1: 8, 2: 10, 3: 9, 4: 14}, {0: 5, 1: 8, 3: 9}, {0: 5, 1: 8})
     """
     needs = {k: max((cell_len(cells[k]) for cells in rows), default=0) for k in range(5)}
-    least = {0: min(needs[0], SHORT), 4: min(needs[4], SHORT)}
+    least = {k: min(n, SHORT) if k in (0, 4) else n for k, n in needs.items()}
     for k in (4, 2, 3):
-        if sum((needs | least)[i] + GAP for i in needs) - GAP > width:
+        if sum(least[i] + GAP for i in needs) - GAP > width:
             del needs[k]
-            least.pop(k, None)
-    for k, at_least in least.items():  # the name first: it gives way to accuracies
+    if 4 not in needs:
+        least[0] = min(least[0], SHORTEST)
+    for k in needs:  # the name first: it gives way to accuracies
         over = sum(n + GAP for n in needs.values()) - GAP - width
-        needs[k] -= min(max(over, 0), needs[k] - (at_least if k or 4 in needs else min(at_least, 5)))
+        needs[k] = max(needs[k] - max(over, 0), least[k])
     return needs
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import binascii
 import math
+import sys
 from collections.abc import Iterable, Sequence
 from itertools import pairwise
 from pathlib import Path
@@ -85,8 +86,13 @@ def _need(holds: bool, message: str) -> None:
         raise ValueError(message)
 
 
-def _number(v: object) -> bool:
-    return isinstance(v, int | float) and not isinstance(v, bool) and abs(v) < MAX_COUNT and math.isfinite(v)
+def finite(v: object) -> bool:
+    """Whether it is a number that a float holds: no truth value, NaN, infinity or larger whole number."""
+    return isinstance(v, int | float) and not isinstance(v, bool) and abs(v) <= sys.float_info.max
+
+
+def _number(v: Any) -> bool:
+    return finite(v) and abs(v) < MAX_COUNT
 
 
 def _ascending(steps: object) -> bool:
@@ -138,9 +144,7 @@ def _check_record(record: object, tasks: int, where: str) -> None:
     in_range = isinstance(cosine, list) and all(_number(c) and abs(c) <= 1 + 1e-4 for c in cosine)
     _need(in_range and len(cosine) <= task, f"{where}.cosine must be at most {task} numbers in [-1, 1]")
     pulls = record.get("multipliers", [])
-    positive = isinstance(pulls, list) and all(
-        isinstance(v, float | int) and 0 <= v < math.inf for v in pulls
-    )
+    positive = isinstance(pulls, list) and all(finite(v) and v >= 0 for v in pulls)
     _need(
         positive and len(pulls) <= task,
         f"{where}.multipliers must be at most {task} numbers >= 0, got {pulls!r:.80}",

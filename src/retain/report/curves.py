@@ -12,11 +12,10 @@ from numpy.typing import NDArray
 
 from retain.report.figures import Points, Spec, edges, floor, on_axis, phases, spec
 from retain.report.lines import FEW, Group, Line
-from retain.statistics import t_factor
+from retain.statistics import ENOUGH, t_factor
 
 ROWS = 2_400  # points in one figure: above it, curves are thinned (a panel is a few hundred pixels wide)
 MEAN = "mean of all tasks"
-ENOUGH = 3  # seeds from which an interval is shaded; of two it would fill the figure, so their range is
 DATA = "curves"  # the name of the figure's rows
 
 

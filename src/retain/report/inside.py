@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 import altair as alt
 import numpy as np
 
+from retain.report.check import finite
 from retain.report.figures import MANY, Points, Spec, edges, on_axis, phases, spec
 from retain.report.lines import FEW, Group, Line
 from retain.result import Result
@@ -156,8 +157,7 @@ def told(held: Held, record: dict[str, Any]) -> dict[str, Any]:
 
 
 def _number(v: Any) -> bool:
-    """Whether it is a finite number from 0."""
-    return isinstance(v, int | float) and not isinstance(v, bool) and math.isfinite(v) and v >= 0
+    return finite(v) and v >= 0
 
 
 def taken(held: Held, value: Any) -> float:

@@ -9,10 +9,11 @@ from typing import Any, NamedTuple
 import altair as alt
 import numpy as np
 
-from retain.report.curves import ENOUGH, band, interval
+from retain.report.curves import band, interval
 from retain.report.figures import Points, Spec, spec
 from retain.report.lines import Group
 from retain.result import Result
+from retain.statistics import ENOUGH
 
 SHAPES = (
     "circle",

@@ -13,7 +13,6 @@ from retain.report.table import MEASURES, rows
 from retain.result import Result
 from retain.statistics import Difference, point
 
-ENOUGH = 3  # seeds from which a test can tell methods apart that are not worlds apart
 STEPS = 30  # in a task, below which the networks are hardly trained
 WELL = 0.8  # learning accuracy above which a few steps were enough
 HELD_BACK = 3.0  # points by which a method must learn the last task worse than naive to be named for it
@@ -63,7 +62,7 @@ def _best(lines: Sequence[Line]) -> str:
     unsure = [d.b for d in tested if d.unsure and d.a == _prose(best)]
     others = [d.b if d.a == _prose(best) else d.a for d in tested if not d.told_apart]
     close = [m for m in others if m not in unsure]
-    if others and max(d.interval.n for d in tested) < ENOUGH:
+    if others and max(d.interval.n for d in tested) < statistics.ENOUGH:
         return f"{text} (two seeds are too few to prove that it is above {_few(others, ' or ')})"
     if unsure:
         text += f", above {_few(unsure, ' and ')} but not surely"

@@ -286,10 +286,8 @@ def _failure(t: Test, gate: Gate, binary: bool) -> str:
         return f"no better on the new data ({_change(t, binary)})"
     if t.what == "to new classes":
         by = _lost_by(t, binary)
-        lost, of = (
-            f"guard {t.name!r} loses {_amount(by, True)} to new classes",
-            f"{t.losses} of {t.n} examples",
-        )
+        lost = f"guard {t.name!r} loses {_amount(by, True)} to new classes"
+        of = f"{t.losses} of {t.n} examples"
         if by >= t.margin:
             return f"{lost} ({of}; margin {100 * t.margin:.1f}, p {t.p:.2g})"
         unsure = f"{t.n} examples cannot show that it is less than the margin of {_amount(t.margin, True)}"
