@@ -24,7 +24,9 @@ from itertools import islice
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Generator, Tensor
 
 from retain.memory.rowfile import RowFile
@@ -110,10 +112,15 @@ class Mapped(NamedTuple):
 
     def at(self, i: Tensor) -> Batch:
         """What lies in the slots i [n]."""
-        raw, device = self._file.read(i.cpu()), self.x.device
-        y, task = raw.view(torch.int64)[:, : HEAD // 8].t().contiguous()
-        x = raw[:, HEAD : HEAD + self._bytes]
-        x = _read(x, self.x.dtype, self.scale) if self.scale else x.contiguous().view(self.x.dtype)
+        # numpy: of so few numbers, each call of torch's costs several of its
+        rows, device = self._file.read(i.cpu()), self.x.device
+        head = rows[:, :HEAD].view(np.int64).T.copy()
+        y, task = torch.from_numpy(head[0]), torch.from_numpy(head[1])
+        kept = rows[:, HEAD : HEAD + self._bytes]
+        if self.scale:
+            x = _read(kept, self.x.dtype, self.scale)
+        else:
+            x = torch.from_numpy(kept).clone(memory_format=torch.contiguous_format).view(self.x.dtype)
         return Batch(x.view(len(i), *self.x.shape[1:]).to(device), y.to(device), task.to(device))
 
     def all(self) -> Batch:
@@ -139,7 +146,7 @@ class Mapped(NamedTuple):
         x = x.cpu()
         if self.scale is not None:
             k = _bytes(x, self.scale)
-            if not _same(_read(k, x.dtype, self.scale), x):
+            if not _same(_read(k.numpy(), x.dtype, self.scale), x):
                 raise ValueError(
                     "this memory keeps bytes, as the data are, but the batch has other values: if it was "
                     "augmented, do so from the first batch on, or keep the memory in RAM"
@@ -253,7 +260,7 @@ def _scale(x: Tensor, bounds: tuple[float, float] | None) -> tuple[float, float]
     sd = 1 / (bounds[1] - bounds[0])
     scale = (-bounds[0] * sd + 0.0, sd)
     x = x.cpu()
-    return scale if _same(_read(_bytes(x, scale), x.dtype, scale), x) else None
+    return scale if _same(_read(_bytes(x, scale).numpy(), x.dtype, scale), x) else None
 
 
 def _bytes(x: Tensor, scale: tuple[float, float]) -> Tensor:
@@ -262,9 +269,12 @@ def _bytes(x: Tensor, scale: tuple[float, float]) -> Tensor:
     return x.mul(255 * sd).add_(255 * mean).round_().clamp_(0, 255).nan_to_num_(0).to(torch.uint8)
 
 
-def _read(k: Tensor, dtype: torch.dtype, scale: tuple[float, float]) -> Tensor:
+def _read(k: NDArray[np.uint8], dtype: torch.dtype, scale: tuple[float, float]) -> Tensor:
     """As `Examples.read` reads them."""
-    x = k.to(dtype).div_(255)
+    if dtype == torch.float32:  # the same bits, but converted and divided piece by piece, within the cache
+        x = torch.from_numpy(np.divide(k, np.float32(255), dtype=np.float32))
+    else:
+        x = torch.from_numpy(k).to(dtype).div_(255)
     return x if scale == (0.0, 1.0) else x.sub_(scale[0]).div_(scale[1])
 
 

@@ -38,7 +38,9 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from retain.files import write_atomically
@@ -59,10 +61,9 @@ class RowFile:
         self.file = os.open(folder / "rows.bin", os.O_RDWR | os.O_CLOEXEC)
         if sys.platform == "linux":
             os.posix_fadvise(self.file, 0, 0, os.POSIX_FADV_RANDOM)  # reading ahead would be in vain
-        self.map: Tensor | None = None
-        if (size := self.capacity * self.row) <= SMALL:
-            whole = torch.from_file(str(folder / "rows.bin"), shared=True, size=size, dtype=torch.uint8)
-            self.map = whole.view(self.capacity, self.row)
+        self.map: NDArray[np.uint8] | None = None
+        if self.capacity * self.row <= SMALL:
+            self.map = np.asarray(np.memmap(folder / "rows.bin", mode="r", shape=(self.capacity, self.row)))
         self.marks, self.version = marks, marks[-1]
         self.log: int | None = None
         self.saved = torch.zeros(filled, dtype=torch.bool)  # of the rows at the mark: overwritten since
@@ -137,20 +138,18 @@ class RowFile:
             if f is not None:
                 os.close(f)
 
-    def read(self, i: Tensor) -> Tensor:
-        """A copy of the rows i [n] int64: [n, row] uint8."""
+    def read(self, i: Tensor) -> NDArray[np.uint8]:
+        """A copy of the rows i [n] int64: [n, row]."""
         if self.map is not None:
-            return self.map.index_select(0, i)
+            return self.map.take(i.numpy(), axis=0)
         places = [slot * self.row for slot in i.tolist()]
         if sys.platform == "linux":
             for at in places:
                 os.posix_fadvise(self.file, at, self.row, os.POSIX_FADV_WILLNEED)
         found = b"".join([os.pread(self.file, self.row, at) for at in places])
-        out = torch.empty(len(places), self.row, dtype=torch.uint8)
-        if len(found) != out.numel():
+        if len(found) != len(places) * self.row:
             raise IndexError(f"slots {min(i.tolist())} to {max(i.tolist())} of a memory of {self.capacity}")
-        out.view(-1).numpy().data[:] = found
-        return out
+        return np.frombuffer(bytearray(found), np.uint8).reshape(-1, self.row)  # which may be written to
 
     def write(self, slots: list[int], rows: Tensor) -> None:
         """Put rows [n, row] uint8 into slots, which ascend."""

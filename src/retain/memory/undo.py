@@ -14,7 +14,9 @@ import zlib
 from collections.abc import Iterator
 from pathlib import Path
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 MAGIC = b"retain-undo-1\n"
@@ -36,9 +38,9 @@ def begin(path: Path, of: str) -> int:
     return log
 
 
-def append(log: int, slots: Tensor, rows: Tensor) -> None:
+def append(log: int, slots: Tensor, rows: NDArray[np.uint8]) -> None:
     """Add the rows [n, R] uint8 as they lie in the slots [n] int64."""
-    body = slots.numpy().tobytes() + rows.numpy().tobytes()
+    body = slots.numpy().tobytes() + rows.tobytes()
     head = HEAD.pack(len(slots), zlib.crc32(body))
     write(log, head + CHECKSUM.pack(zlib.crc32(head)) + body)
 
