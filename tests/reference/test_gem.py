@@ -26,6 +26,7 @@ def weights(one: Learner) -> Tensor:
 
 @pytest.mark.parametrize("margin", [0.0, 0.5])
 def test_the_step_is_g_and_the_multipliers_it_tells_times_each_past_gradient(margin: float) -> None:
+    torch.manual_seed(0)
     one = Learner(mlp().double(), GEM(memory_per_task=20, margin=margin), Optim(lr=LR), scenario="domain")
     seen: list[tuple[bool, Any]] = []
     for task in stream("domain"):

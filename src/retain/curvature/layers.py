@@ -38,6 +38,11 @@ def write_gradient(
 ) -> None:
     """Write a layer's gradient, summed over the examples in `rows`, into these two, where given."""
     x, d = layer.input[rows], delta[rows]
+    if not len(x):
+        for into in (weight, bias):
+            if into is not None:
+                into.zero_()
+        return
     if layer.kind == "linear":
         x, d = x.flatten(0, -2), d.flatten(0, -2)
     if weight is not None:
@@ -156,14 +161,32 @@ def _sums(
     r = residual(problem, logits.detach(), batch.y, batch.task)
     delta = deltas(logits, {k: traced[k] for k in layers}, r * batch.weight[:, None])
     G = logits.new_empty(len(groups), sum(params[n].numel() for n in names))
-    for row, g in zip(G, groups, strict=True):
-        if g.start == g.stop:
-            row.zero_()
+    sizes, alike = [params[n].numel() for n in names], _alike(groups, len(batch.y))
+    into = {n: part.view(-1, *params[n].shape) for n, part in zip(names, G.split(sizes, 1), strict=True)}
+    for k in layers:
+        weight, bias = into.get(full_name(k, 0)), into.get(full_name(k, 1))
+        if alike and traced[k].kind == "linear":
+            _write_all(traced[k], delta[k], len(groups), weight, bias)
             continue
-        into = tree.unflatten(row, params, names)
-        for k in layers:
-            write_gradient(traced[k], delta[k], g, into.get(full_name(k, 0)), into.get(full_name(k, 1)))
+        for i, g in enumerate(groups):
+            here = (None if t is None else t[i] for t in (weight, bias))
+            write_gradient(traced[k], delta[k], g, *here)
     return G
+
+
+def _alike(groups: Sequence[slice], examples: int) -> bool:
+    """Whether they are of one size, follow one another, and are all the examples."""
+    n = examples // max(len(groups), 1)
+    return n > 0 and list(groups) == [slice(i, i + n) for i in range(0, examples, n)]
+
+
+def _write_all(layer: Layer, delta: Tensor, groups: int, weight: Tensor | None, bias: Tensor | None) -> None:
+    """`write_gradient` of a linear layer for all groups [groups, ...] at once, which must be alike."""
+    x, d = (t.reshape(groups, -1, t.shape[-1]) for t in (layer.input, delta))
+    if weight is not None:
+        torch.bmm(d.transpose(1, 2), x, out=weight)
+    if bias is not None:
+        torch.sum(d, 1, out=bias)
 
 
 def _one_group(problem: Problem, params: Params, batch: Batch, group: slice) -> Tensor:
