@@ -8,7 +8,8 @@
 Permuted MNIST, 10 tasks of 60,000 images, 784-256-256-10, batches of 128, one pass, SGD 0.1, all ten test
 sets after every task. Replay keeps 2,000 examples, GEM 256 a task with margin 0.5. The two libraries' Fishers
 differ (avalanche squares the gradients of batch means, which is another matrix), so that equal lam need not
-be equal strength: each one's lam for EWC is the best of its grid on the first two tasks with another seed;
+be equal strength: each one's lam for EWC is the best of its grid on the ten tasks with another seed. (The
+first two tasks are no guide: they ask for 300 and 200, with which ten tasks end at 69% and diverge.)
 retain's penalty is a proximal step, which no sum of Fishers makes diverge. Round n runs with seed n; each
 library permutes the pixels in its own way. Seconds are those of training (consolidation included) and
 evaluation as each side's own clock has them, without imports and without making the tasks; retain's include
@@ -41,10 +42,10 @@ DRIVER = Path(__file__).with_name("avalanche_run.py")
 SIDES = ("retain", "avalanche")
 METHODS = ("naive", "ewc", "replay", "gem")
 GRIDS: dict[str, tuple[float, ...]] = {
-    "retain": (10, 30, 100, 300, 1000),
-    "avalanche": (1, 3, 10, 20),  # two tasks would take 200, but with 100 the ten diverge
+    "retain": (0.3, 1, 3, 10),
+    "avalanche": (3, 10, 20, 40),
 }
-TASKS, TUNED_ON = 10, 2
+TASKS = 10
 OTHER_SEED = 1000  # lam is chosen with it; rounds have seeds from 0
 STEMS = {"train": "train", "test": "t10k"}
 
@@ -75,7 +76,7 @@ class Bench:
     tasks: int
     grids: dict[str, tuple[float, ...]]  # lam of EWC to choose from, for each side
 
-    def run(self, side: str, method: str, seed: int, lam: float, tasks: int | None = None) -> Run:
+    def run(self, side: str, method: str, seed: int, lam: float) -> Run:
         """One process.
 
         Raises:
@@ -83,7 +84,7 @@ class Bench:
         """
         with tempfile.TemporaryDirectory() as folder:
             out = Path(folder) / "run"
-            command = self.command(side, method, seed, lam, tasks or self.tasks, out)
+            command = self.command(side, method, seed, lam, out)
             seconds, megabytes, code, said = timed(command, Path(folder) / "log")
             if code and "became" not in said and "diverge" not in said:
                 raise RuntimeError(f"{' '.join(command)} ended with {code}:\n{said[-2000:]}")
@@ -91,7 +92,7 @@ class Bench:
                 return Run(seconds, 0.0, 0.0, seconds, megabytes, {})
             return read(json.loads((out / "result.json").read_text()), seconds, megabytes)
 
-    def command(self, side: str, method: str, seed: int, lam: float, tasks: int, out: Path) -> list[str]:
+    def command(self, side: str, method: str, seed: int, lam: float, out: Path) -> list[str]:
         """What is run; both sides' defaults that matter are spelled out in the two drivers."""
         ours = [sys.executable, "-m", "retain.cli.main", "run", "permuted", method, "--quiet"]
         ours += ["--curve-every", "0", "--curve-samples", "1", "--folder", str(self.data)]
@@ -103,7 +104,7 @@ class Bench:
             "replay": ["--memory", "2000"],
             "gem": ["--memory-per-task", "256", "--margin", "0.5"],
         }
-        common = ["--tasks", str(tasks), "--seed", str(seed), "--out", str(out), *given.get(method, [])]
+        common = ["--tasks", str(self.tasks), "--seed", str(seed), "--out", str(out), *given.get(method, [])]
         return (ours if side == "retain" else theirs) + common
 
 
@@ -143,13 +144,13 @@ def idx(t: Tensor) -> bytes:
 
 
 def choose_lam(bench: Bench) -> dict[str, dict[float, float]]:
-    """For each side the accuracy on the first two tasks that each lam gives, with another seed."""
+    """For each side the accuracy that each lam gives, with another seed."""
     found: dict[str, dict[float, float]] = {side: {} for side in SIDES}
     for side in SIDES:
         for lam in bench.grids[side]:
-            acc = bench.run(side, "ewc", OTHER_SEED, lam, TUNED_ON).acc
+            acc = bench.run(side, "ewc", OTHER_SEED, lam).acc
             found[side][lam] = acc
-            tell(f"lam of {side}: {lam:g} gives {100 * acc:.2f}% on {TUNED_ON} tasks")
+            tell(f"lam of {side}: {lam:g} gives {100 * acc:.2f}%")
         best = max(found[side], key=lambda v: found[side][v])
         if best in (bench.grids[side][0], bench.grids[side][-1]):
             tell(f"note: the best lam of {side}, {best:g}, lies at the edge of its grid")

@@ -111,6 +111,8 @@ def main() -> None:
     made.add_argument("--folder", type=Path, default=Path("out/bench-store"), help="of the file; not in RAM")
     args = ready(made)
     sizes = [1000, 3000] if args.quick else [int(s) for s in args.sizes.split(",")]
+    if len(set(sizes)) < 2:
+        made.error(f"--sizes must be two or more, through which exponents are fitted; got {args.sizes}")
     sides = {
         f"{where} {size}": partial(fill_and_draw, where, size, args.folder)
         for size in sizes

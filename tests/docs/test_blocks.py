@@ -14,7 +14,6 @@ TYPED = [page for page, found in ALL.items() if any(b.language in CODE for b in 
 
 NOT_RUN = {
     ("README.md", "not run", "make demo"),
-    ("README.md", "not run", "retain reproduce --section 1,2,3,4,5,6 --resume"),
     ("README.md", "slow", "retain reproduce gem-permutations ewc-permuted"),
     ("docs/architecture.md", "not run", "class Method(ABC):"),
     ("docs/cluster.md", "not run", "pip install ray"),
