@@ -3,6 +3,7 @@
     make bench-peers
     python benchmarks/peers.py --python .bench-peers/bin/python --methods naive,ewc --rounds 3
     python benchmarks/peers.py --python .bench-peers/bin/python --lam 10,1000   # retain's and avalanche's
+    python benchmarks/peers.py --python .bench-peers/bin/python --methods gem --keep   # the others as they were
     python benchmarks/peers.py --python .bench-peers/bin/python --quick
 
 Permuted MNIST, 10 tasks of 60,000 images, 784-256-256-10, batches of 128, one pass, SGD 0.1, all ten test
@@ -180,6 +181,16 @@ def figures_of(runs: dict[str, list[Run]]) -> dict[str, Any]:
     return {**each, "quicker": quicker, "mean_acc": dict(zip(SIDES, acc, strict=True)), "versions": versions}
 
 
+def earlier(path: Path) -> dict[str, Any]:
+    """What an earlier call wrote there, nothing where there is no file."""
+
+    def spread(o: dict[str, Any]) -> Any:
+        return Spread(**o) if set(o) == {"median", "low", "high", "n"} else o
+
+    found: dict[str, Any] = json.loads(path.read_text(), object_hook=spread) if path.exists() else {}
+    return found
+
+
 def rows(method: str, f: dict[str, Any]) -> list[list[str]]:
     mean, out = f["mean_acc"], []
     for side in SIDES:
@@ -213,6 +224,7 @@ def options() -> tuple[argparse.ArgumentParser, argparse.Namespace]:
     made.add_argument("--python", required=True, help="of the environment of benchmarks/peers.txt")
     made.add_argument("--methods", default=",".join(METHODS), help=f"names with commas ({','.join(METHODS)})")
     made.add_argument("--lam", help="of EWC, retain's and avalanche's, such as 10,1000 (chosen from grids)")
+    made.add_argument("--keep", action="store_true", help="leave other methods' figures in the table, if any")
     args = ready(made)
     if unknown := set(args.methods.split(",")) - set(METHODS):
         made.error(f"methods are {', '.join(METHODS)}, got {', '.join(unknown)}")
@@ -235,21 +247,25 @@ def main() -> None:
         write_mnist(data, *((600, 200) if args.quick else (None, None)))
         grids = {side: grid[::3] if args.quick else grid for side, grid in GRIDS.items()}
         bench = Bench(data, args.python, 2 if args.quick else TASKS, grids)
-        lam = args.lam or dict.fromkeys(SIDES, 0.0)
+        before = earlier(args.out / "peers.json") if args.keep else {}
+        lam = args.lam or before.get("lam") or dict.fromkeys(SIDES, 0.0)
         if "ewc" in methods and args.lam is None:
             tried = choose_lam(bench)
             lam = {side: max(accs, key=lambda v, accs=accs: accs[v]) for side, accs in tried.items()}
-        found = {}
+        found = before.get("methods", {})
         for method in methods:
             tell(f"{method}:")
             sides = {side: side_of(bench, side, method, lam[side]) for side in SIDES}
             found[method] = figures_of(alternate(sides, args.rounds, said))
     head = ("method", "library", "in all, s", "training, s", "evaluation, s", "accuracy, %", "peak MB",
             "times quicker", "points better")  # fmt: skip
+    found = {method: found[method] for method in METHODS if method in found}
     table = markdown(head, [row for method, f in found.items() for row in rows(method, f)])
-    strength = f" EWC's lam: {lam['retain']:g} and {lam['avalanche']:g}." if "ewc" in methods else ""
+    counts = sorted({f["quicker"].n for f in found.values()})
+    strength = f" EWC's lam: {lam['retain']:g} and {lam['avalanche']:g}." if "ewc" in found else ""
     peer = next(iter(found.values()))["versions"].get("avalanche-lib", "")
-    note = f"Median (least - greatest) of {args.rounds} rounds; avalanche-lib {peer}.{strength}"
+    rounds = f"{counts[0]} to {counts[-1]}" if len(counts) > 1 else f"{counts[0]}"
+    note = f"Median (least - greatest) of {rounds} rounds; avalanche-lib {peer}.{strength}"
     publish("peers", args, {"methods": found, "lam": lam, "lam_tried": tried}, table, chart(found), note)
 
 
