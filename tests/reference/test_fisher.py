@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable
 
 import pytest
@@ -337,13 +338,16 @@ def test_what_counts_as_covered_is_what_autograd_confirms(net: str) -> None:
     assert layers == expected[net]
 
 
+@pytest.mark.parametrize("ends", [(0, 4, 5, N), (0, N // 3, 2 * N // 3, N)], ids=["of several sizes", "alike"])
 @pytest.mark.parametrize("masked", [False, True])
 @each_net
-def test_group_gradients_equal_one_autograd_pass_a_group(net: str, masked: bool) -> None:
+def test_group_gradients_equal_one_autograd_pass_a_group(
+    net: str, masked: bool, ends: tuple[int, ...]
+) -> None:
     problem, params, data = make(net, masked)
     x, y = data.batch(torch.arange(N))
     batch = Batch(x, y, torch.full((N,), HIDDEN))
-    groups = [slice(0, 4), slice(4, 5), slice(5, N)]
+    groups = [slice(a, b) for a, b in itertools.pairwise(ends)]
     with torch.no_grad():
         G = group_gradients(problem, params, batch, groups, covered(problem, params, x, batch.task))
     for row, g in zip(G, groups, strict=True):

@@ -114,6 +114,41 @@ def test_wide_norms_with_a_ridge_meet_the_optimality_conditions(margin: float) -
         assert (slope.abs() <= noise)[v > margin].all(), seed
 
 
+@pytest.mark.parametrize("margin", [0.0, 0.5])
+@pytest.mark.parametrize("by", ["gradients", "gram"])
+@pytest.mark.parametrize(("k", "P"), [(60, 40), (60, 200), (200, 300)])
+def test_many_past_tasks_meet_the_optimality_conditions(k: int, P: int, by: str, margin: float) -> None:
+    ridge = 1e-3
+    for seed in range(5):
+        rng = np.random.default_rng(seed)
+        G = torch.from_numpy(rng.normal(size=(k, P)) + rng.normal(size=(k, 3)) @ rng.normal(size=(3, P)))
+        g = torch.from_numpy(rng.normal(size=P)) - 0.1 * G.sum(0)
+        v = (
+            project(g, G, margin, ridge)[1]
+            if by == "gradients"
+            else solve_dual(G @ G.T, G @ g, margin, ridge)
+        )
+        slope = G @ (g + G.T @ v) + ridge * v  # >= 0, and 0 where v > margin
+        noise = 1e-8 * G.norm(dim=1) * (g.norm() + G.norm(dim=1) @ v.abs())
+        assert (v >= margin).all() and (v > margin).any(), seed
+        assert (slope >= -noise).all(), seed
+        assert (slope.abs() <= noise)[v > margin].all(), seed
+
+
+def test_sets_are_few_however_many_tasks() -> None:
+    rng, tried = np.random.default_rng(0), 0
+    G = rng.normal(size=(300, 500))
+    Q, c = G @ G.T / 500, G @ (rng.normal(size=500) - 0.1 * G.sum(0)) / 500
+
+    def minimiser(chosen: np.ndarray) -> np.ndarray:
+        nonlocal tried
+        tried += 1
+        return np.linalg.solve(Q[np.ix_(chosen, chosen)], -c[chosen])
+
+    u = _nonnegative(300, minimiser, lambda u: -(c + Q @ u), float(np.abs(c).max()))
+    assert (u > 0).sum() > 30 and tried < 15
+
+
 @pytest.mark.parametrize("wide", [False, True], ids=["norms about 1", "norms 1e-6 to 1e3"])
 def test_dual_from_products_agrees_with_brute_force(wide: bool) -> None:
     for seed in range(PROBLEMS):
