@@ -338,7 +338,9 @@ def test_what_counts_as_covered_is_what_autograd_confirms(net: str) -> None:
     assert layers == expected[net]
 
 
-@pytest.mark.parametrize("ends", [(0, 4, 5, N), (0, N // 3, 2 * N // 3, N)], ids=["of several sizes", "alike"])
+@pytest.mark.parametrize(
+    "ends", [(0, 4, 5, N), (0, N // 3, 2 * N // 3, N)], ids=["of several sizes", "alike"]
+)
 @pytest.mark.parametrize("masked", [False, True])
 @each_net
 def test_group_gradients_equal_one_autograd_pass_a_group(
