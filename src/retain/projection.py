@@ -162,10 +162,13 @@ def _nonnegative(
     u = minimiser(chosen) > 0; no set is accepted twice, so the loop ends, whatever rounding does.
     """
     chosen = _exchanged(k, minimiser, slope, scale)
-    while chosen.any() and (s := minimiser(chosen)).min() <= 0:
-        chosen[chosen.nonzero()[0][s <= 0]] = False
     u = np.zeros(k)
-    u[chosen] = minimiser(chosen) if chosen.any() else 0
+    while chosen.any():
+        s = minimiser(chosen)
+        if not s.min() <= 0:  # NaN ends it too
+            u[chosen] = s
+            break
+        chosen[chosen.nonzero()[0][s <= 0]] = False
     seen, blocked = {chosen.tobytes()}, np.zeros(k, dtype=bool)
     for _ in range(_STEPS * k):
         w = slope(u)

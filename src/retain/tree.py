@@ -52,15 +52,15 @@ def flatten(a: Params, names: Iterable[str]) -> Tensor:
 
 
 def unflatten(flat: Tensor, like: Params, names: Iterable[str]) -> Params:
-    """The inverse of `flatten`: views of `flat` [P] in the shapes of `like`.
+    """The inverse of `flatten`: views of `flat` [..., P] in the shapes of `like`, after its leading axes.
 
     >>> p = {"w": torch.arange(4.0).view(2, 2), "b": torch.zeros(2)}
     >>> unflatten(flatten(p, p), p, p)["w"].equal(p["w"])
     True
     """
     names = list(names)
-    pieces = flat.split([like[k].numel() for k in names])
-    return {k: piece.view(like[k].shape) for k, piece in zip(names, pieces, strict=True)}
+    pieces = flat.split([like[k].numel() for k in names], dim=-1)
+    return {k: piece.view(flat.shape[:-1] + like[k].shape) for k, piece in zip(names, pieces, strict=True)}
 
 
 def tensors(tree: Any) -> Iterator[Tensor]:

@@ -161,8 +161,7 @@ def _sums(
     r = residual(problem, logits.detach(), batch.y, batch.task)
     delta = deltas(logits, {k: traced[k] for k in layers}, r * batch.weight[:, None])
     G = logits.new_empty(len(groups), sum(params[n].numel() for n in names))
-    sizes, alike = [params[n].numel() for n in names], _alike(groups, len(batch.y))
-    into = {n: part.view(-1, *params[n].shape) for n, part in zip(names, G.split(sizes, 1), strict=True)}
+    into, alike = tree.unflatten(G, params, names), _alike(groups, len(batch.y))
     for k in layers:
         weight, bias = into.get(full_name(k, 0)), into.get(full_name(k, 1))
         if alike and traced[k].kind == "linear":
