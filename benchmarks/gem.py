@@ -21,7 +21,7 @@ import torch
 import torch.nn.functional as nnf
 
 import retain
-from measure import Spread, alternate, markdown, parser, publish, ready
+from measure import Spread, alternate, markdown, medians, parser, publish, ready
 from retain.experiment import Experiment, Settings
 from retain.projection import project
 from retain.record import Evaluator
@@ -122,7 +122,7 @@ def main() -> None:
         ],
     )  # fmt: skip
     ratio = Spread.of(ratios)
-    note = f"Median (least - greatest) of {args.rounds} rounds; retain's training over the loop's: {ratio.text()}."
+    note = f"{medians(args.rounds)}; retain's training over the loop's: {ratio.text()}."
     publish("gem", args, {"ratio": ratio, "runs": timed}, table, chart(timed), note)
 
 

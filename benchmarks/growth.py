@@ -26,7 +26,7 @@ import torch
 from torch import Tensor
 
 import retain
-from measure import Spread, alternate, exponent, markdown, parser, publish, ready
+from measure import Spread, alternate, exponent, markdown, medians, parser, publish, ready
 from retain.models import MLP
 from retain.streams import Stream
 
@@ -211,7 +211,7 @@ def main() -> None:
     table = markdown(head, [row(axis, m, p) for axis, each in found.items() for m, p in each.items()])
     exponents = {axis: {m: {k: fitted(p, k) for k in MEASURES} for m, p in each.items()}
                  for axis, each in found.items()}  # fmt: skip
-    note = f"Medians of {args.rounds} rounds; exponents over all points (over the last {LAST})."
+    note = f"{medians(args.rounds)}; exponents over all points (over the last {LAST})."
     publish("growth", args, {"points": found, "exponents": exponents}, table, chart(found), note)
 
 

@@ -57,6 +57,11 @@ class Spread:
         return f"{self.median:{form}} ({self.low:{form}} - {self.high:{form}})"
 
 
+def medians(rounds: int) -> str:
+    """What the figures of so many rounds are, for the line under a table."""
+    return "One round" if rounds == 1 else f"Median (least - greatest) of {rounds} rounds"
+
+
 def parser(doc: str | None, rounds: int) -> argparse.ArgumentParser:
     """The options that every measuring script has; its docstring is the help."""
     made = argparse.ArgumentParser(description=doc, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -107,8 +112,7 @@ def alternate(
     """
     found: dict[str, list[T]] = {name: [] for name in sides}
     for n in range(rounds):
-        order = list(sides) if n % 2 == 0 else list(reversed(sides))
-        for name in order:
+        for name in list(sides)[:: 1 if n % 2 == 0 else -1]:
             result = sides[name]()
             found[name].append(result)
             tell(f"round {n + 1} of {rounds}: {name}: {say(result)}")
@@ -160,10 +164,10 @@ def machine() -> dict[str, Any]:
 
 def setting(m: Mapping[str, Any]) -> str:
     """The machine in one line of a page."""
-    found = m["versions"]
+    found, bound, threads = m["versions"], len(m["bound_to"]) or m["cores"], m["threads"]
     return (
-        f"{m['processor']}, one of {m['cores']} cores, {m['threads']} thread; torch {found['torch']}, "
-        f"Python {found['python']}, retain {found['retain']}; {m['day']}"
+        f"{m['processor']}, {bound} of {m['cores']} cores, {threads} thread{'s'[: threads > 1]}; "
+        f"torch {found['torch']}, Python {found['python']}, retain {found['retain']}; {m['day']}"
     )
 
 

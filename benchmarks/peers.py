@@ -3,7 +3,8 @@
     make bench-peers
     python benchmarks/peers.py --python .bench-peers/bin/python --methods naive,ewc --rounds 3
     python benchmarks/peers.py --python .bench-peers/bin/python --lam 10,1000   # retain's and avalanche's
-    python benchmarks/peers.py --python .bench-peers/bin/python --methods gem --keep   # the others as they were
+    python benchmarks/peers.py --python .bench-peers/bin/python --methods gem --earlier keep   # gem anew
+    python benchmarks/peers.py --python .bench-peers/bin/python --rounds 2 --earlier add       # two more of each
     python benchmarks/peers.py --python .bench-peers/bin/python --quick
 
 Permuted MNIST, 10 tasks of 60,000 images, 784-256-256-10, batches of 128, one pass, SGD 0.1, all ten test
@@ -14,7 +15,8 @@ first two tasks are no guide: they ask for 300 and 200, with which ten tasks end
 retain's penalty is a proximal step, which no sum of Fishers makes diverge. Round n runs with seed n; each
 library permutes the pixels in its own way. Seconds are those of training (consolidation included) and
 evaluation as each side's own clock has them, without imports and without making the tasks; retain's include
-the evaluation of the untrained network, avalanche's do not.
+the evaluation of the untrained network, avalanche's do not. A round of all four takes half an hour, so rounds
+may be measured in several sittings on one machine: out/bench/peers.json keeps each run.
 """
 
 from __future__ import annotations
@@ -30,13 +32,13 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, get_args
 
 import altair as alt
 import torch
 from torch import Tensor
 
-from measure import Spread, alternate, markdown, parser, publish, ready, tell
+from measure import Spread, alternate, machine, markdown, medians, parser, publish, ready, tell
 from retain.streams.sources import load
 
 DRIVER = Path(__file__).with_name("avalanche_run.py")
@@ -46,6 +48,8 @@ GRIDS: dict[str, tuple[float, ...]] = {
     "retain": (0.3, 1, 3, 10),
     "avalanche": (3, 10, 20, 40),
 }
+Earlier = Literal["drop", "keep", "add"]
+Runs = dict[str, dict[str, list["Run"]]]  # of each method, by side: as many of one as of the other
 TASKS = 10
 OTHER_SEED = 1000  # lam is chosen with it; rounds have seeds from 0
 STEMS = {"train": "train", "test": "t10k"}
@@ -60,6 +64,7 @@ class Run:
     acc: float
     process: float  # seconds from the start of the process to its end
     megabytes: float  # the most that was resident
+    lam: float  # of EWC
     versions: dict[str, str]
 
     @property
@@ -90,8 +95,8 @@ class Bench:
             if code and "became" not in said and "diverge" not in said:
                 raise RuntimeError(f"{' '.join(command)} ended with {code}:\n{said[-2000:]}")
             if code:
-                return Run(seconds, 0.0, 0.0, seconds, megabytes, {})
-            return read(json.loads((out / "result.json").read_text()), seconds, megabytes)
+                return Run(seconds, 0.0, 0.0, seconds, megabytes, lam, {})
+            return read(json.loads((out / "result.json").read_text()), seconds, megabytes, lam)
 
     def command(self, side: str, method: str, seed: int, lam: float, out: Path) -> list[str]:
         """What is run; both sides' defaults that matter are spelled out in the two drivers."""
@@ -119,13 +124,13 @@ def timed(command: list[str], log: Path) -> tuple[float, float, int, str]:
     return time.perf_counter() - start, usage.ru_maxrss / 1024, process.returncode, log.read_text()
 
 
-def read(result: dict[str, Any], process: float, megabytes: float) -> Run:
+def read(result: dict[str, Any], process: float, megabytes: float, lam: float) -> Run:
     """From either side's result.json. What retain did beside training counts as evaluation."""
     s = result["seconds"]
     train = s["train"] + s.get("consolidate", 0.0)
     evaluate = s["total"] - train if "total" in s else s["evaluate"]
     acc = result["acc"] if result.get("finite", True) else 0.0
-    return Run(train, evaluate, acc, process, megabytes, result["versions"])
+    return Run(train, evaluate, acc, process, megabytes, lam, result["versions"])
 
 
 def write_mnist(folder: Path, images: int | None, tests: int | None) -> None:
@@ -158,9 +163,9 @@ def choose_lam(bench: Bench) -> dict[str, dict[float, float]]:
     return found
 
 
-def side_of(bench: Bench, side: str, method: str, lam: float) -> Callable[[], Run]:
-    """A side that takes the next seed in each round."""
-    seeds: Iterator[int] = itertools.count()
+def side_of(bench: Bench, side: str, method: str, lam: float, first: int) -> Callable[[], Run]:
+    """A side that takes the next seed in each round, from `first` on."""
+    seeds: Iterator[int] = itertools.count(first)
     return lambda: bench.run(side, method, next(seeds), lam)
 
 
@@ -181,14 +186,23 @@ def figures_of(runs: dict[str, list[Run]]) -> dict[str, Any]:
     return {**each, "quicker": quicker, "mean_acc": dict(zip(SIDES, acc, strict=True)), "versions": versions}
 
 
-def earlier(path: Path) -> dict[str, Any]:
-    """What an earlier call wrote there, nothing where there is no file."""
+def before(path: Path, methods: list[str], earlier: Earlier) -> Runs:
+    """The runs of an earlier call that stay: none, those of other methods, or all.
 
-    def spread(o: dict[str, Any]) -> Any:
-        return Spread(**o) if set(o) == {"median", "low", "high", "n"} else o
-
-    found: dict[str, Any] = json.loads(path.read_text(), object_hook=spread) if path.exists() else {}
-    return found
+    Raises:
+        ValueError: they are of another machine or of other versions.
+    """
+    if earlier == "drop" or not path.exists():
+        return {}
+    whole, here = json.loads(path.read_text()), machine()
+    for what in ("processor", "versions"):
+        if (theirs := whole["machine"][what]) != (ours := here[what]):
+            raise ValueError(f"{path} was measured with {what} {theirs}, this is {ours}: give another --out")
+    return {
+        method: {side: [Run(**r) for r in sides[side]] for side in SIDES}
+        for method, sides in whole["runs"].items()
+        if earlier == "add" or method not in methods
+    }
 
 
 def rows(method: str, f: dict[str, Any]) -> list[list[str]]:
@@ -224,7 +238,10 @@ def options() -> tuple[argparse.ArgumentParser, argparse.Namespace]:
     made.add_argument("--python", required=True, help="of the environment of benchmarks/peers.txt")
     made.add_argument("--methods", default=",".join(METHODS), help=f"names with commas ({','.join(METHODS)})")
     made.add_argument("--lam", help="of EWC, retain's and avalanche's, such as 10,1000 (chosen from grids)")
-    made.add_argument("--keep", action="store_true", help="leave other methods' figures in the table, if any")
+    made.add_argument(
+        "--earlier", choices=get_args(Earlier), default="drop",
+        help="runs that are in --out: leave out, keep those of other methods, or add to all (drop)",
+    )  # fmt: skip
     args = ready(made)
     if unknown := set(args.methods.split(",")) - set(METHODS):
         made.error(f"methods are {', '.join(METHODS)}, got {', '.join(unknown)}")
@@ -239,34 +256,52 @@ def options() -> tuple[argparse.ArgumentParser, argparse.Namespace]:
     return made, args
 
 
-def main() -> None:
-    _, args = options()
-    methods, tried = args.methods.split(","), None
+def measure(args: argparse.Namespace, methods: list[str], kept: Runs) -> tuple[Runs, Any]:
+    """The runs of this call, and what each lam tried gave, if it was chosen here."""
+    tried, lam, found = None, args.lam or dict.fromkeys(SIDES, 0.0), {}
     with tempfile.TemporaryDirectory() as folder:
         data = Path(folder)
         write_mnist(data, *((600, 200) if args.quick else (None, None)))
         grids = {side: grid[::3] if args.quick else grid for side, grid in GRIDS.items()}
         bench = Bench(data, args.python, 2 if args.quick else TASKS, grids)
-        before = earlier(args.out / "peers.json") if args.keep else {}
-        lam = args.lam or before.get("lam") or dict.fromkeys(SIDES, 0.0)
         if "ewc" in methods and args.lam is None:
             tried = choose_lam(bench)
             lam = {side: max(accs, key=lambda v, accs=accs: accs[v]) for side, accs in tried.items()}
-        found = before.get("methods", {})
         for method in methods:
             tell(f"{method}:")
-            sides = {side: side_of(bench, side, method, lam[side]) for side in SIDES}
-            found[method] = figures_of(alternate(sides, args.rounds, said))
+            first = len(kept[method]["retain"]) if method in kept else 0
+            sides = {side: side_of(bench, side, method, lam[side], first) for side in SIDES}
+            found[method] = alternate(sides, args.rounds, said)
+    return found, tried
+
+
+def main() -> None:
+    made, args = options()
+    methods, path = args.methods.split(","), args.out / "peers.json"
+    try:
+        new, tried = measure(args, methods, before(path, methods, args.earlier))
+        kept = before(path, methods, args.earlier)  # once more: another call may have ended meanwhile
+    except ValueError as e:
+        made.error(str(e))
+    runs = {
+        method: {
+            side: kept.get(method, {}).get(side, []) + new.get(method, {}).get(side, []) for side in SIDES
+        }
+        for method in METHODS
+        if method in kept or method in new
+    }
+    found = {method: figures_of(sides) for method, sides in runs.items()}
     head = ("method", "library", "in all, s", "training, s", "evaluation, s", "accuracy, %", "peak MB",
             "times quicker", "points better")  # fmt: skip
-    found = {method: found[method] for method in METHODS if method in found}
     table = markdown(head, [row for method, f in found.items() for row in rows(method, f)])
     counts = sorted({f["quicker"].n for f in found.values()})
-    strength = f" EWC's lam: {lam['retain']:g} and {lam['avalanche']:g}." if "ewc" in found else ""
+    lams = [", ".join(sorted({f"{r.lam:g}" for r in runs["ewc"][side]})) for side in SIDES if "ewc" in runs]
+    strength = f" EWC's lam: {' and '.join(lams)}." if lams else ""
     peer = next(iter(found.values()))["versions"].get("avalanche-lib", "")
-    rounds = f"{counts[0]} to {counts[-1]}" if len(counts) > 1 else f"{counts[0]}"
-    note = f"Median (least - greatest) of {rounds} rounds; avalanche-lib {peer}.{strength}"
-    publish("peers", args, {"methods": found, "lam": lam, "lam_tried": tried}, table, chart(found), note)
+    rounds = medians(counts[0]) if len(counts) == 1 else f"Medians of {counts[0]} to {counts[-1]} rounds"
+    note = f"{rounds}; avalanche-lib {peer}.{strength}"
+    data = {"methods": found, "runs": runs, "lam_tried": tried}
+    publish("peers", args, data, table, chart(found), note)
 
 
 if __name__ == "__main__":

@@ -24,7 +24,7 @@ from torch import Tensor, nn
 
 import retain
 from limit import count
-from measure import Spread, alternate, markdown, parser, product_speed, publish, ready
+from measure import Spread, alternate, markdown, medians, parser, product_speed, publish, ready
 from retain.experiment import Experiment, Settings
 
 WORKS = {
@@ -168,7 +168,7 @@ def main() -> None:
     head = ("batch", "side", "training, s", "of the limit", "evaluation, s", "accuracy, %",
             "retain takes more: training", "in all")  # fmt: skip
     table = markdown(head, [row for batch, found in data.items() for row in rows(batch, found)])
-    note = f"Median (least - greatest) of {args.rounds} rounds."
+    note = f"{medians(args.rounds)}."
     publish("plain", args, {"batches": data}, table, chart(data), note)
 
 

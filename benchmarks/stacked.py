@@ -20,7 +20,7 @@ from typing import Any
 import altair as alt
 import torch
 
-from measure import Spread, alternate, markdown, parser, publish, ready
+from measure import Spread, alternate, markdown, medians, parser, publish, ready
 from retain import EWC
 from retain.experiment import Experiment, Settings
 from retain.stacked import run_together
@@ -74,9 +74,7 @@ def main() -> None:
     values = [{"runs": name, "seconds": t.total} for name, each in timed.items() for t in each]
     chart = alt.Chart(alt.InlineData(values=values)).mark_point()
     chart = chart.encode(x="seconds:Q", y=alt.Y("runs:N", title=None)).properties(width=420)
-    publish(
-        "stacked", args, {"runs": timed}, markdown(head, rows), chart, f"Medians of {args.rounds} rounds."
-    )
+    publish("stacked", args, {"runs": timed}, markdown(head, rows), chart, f"{medians(args.rounds)}.")
 
 
 if __name__ == "__main__":

@@ -24,7 +24,7 @@ from typing import Any
 import altair as alt
 import torch
 
-from measure import Spread, alternate, exponent, markdown, parser, publish, ready
+from measure import Spread, alternate, exponent, markdown, medians, parser, publish, ready
 from retain.memory import Mapped, Slots
 from retain.types import Batch
 
@@ -135,7 +135,7 @@ def main() -> None:
         for of in ("insert", "draw")
     }
     said_of = ", ".join(f"{of} {slope:+.3f}" for of, slope in slopes.items())
-    note = f"Median (least - greatest) of {args.rounds} rounds. Exponents of the file: {said_of}."
+    note = f"{medians(args.rounds)}. Exponents of the file: {said_of}."
     publish("store", args, {"memories": found, "exponents": slopes}, markdown(head, rows), chart(found), note)
 
 

@@ -190,6 +190,10 @@ def test_settings_and_data_that_it_cannot_work_with(tmp_path: Path) -> None:
         train(bert(), tmp_path, [RetainCallback(Naive(), start=tmp_path / "none")])
     callback = RetainCallback(Naive())
     train(bert(), tmp_path, [callback], (0,))
+    for extra, weights_too in ((None, True), ({"length": 6}, True), ({"epoch": 3}, False)):
+        callback.kept.save(tmp_path / "loop", extra, weights_too)  # as a loop of one's own does
+        with pytest.raises(ValueError, match=r"was not left by RetainCallback: give the retain\.safetensors"):
+            train(bert(), tmp_path, [RetainCallback(Naive(), start=tmp_path / "loop")])
     with pytest.raises(ValueError, match="the callback has kept another model"):
         train(bert(), tmp_path, [callback], (1,))
 

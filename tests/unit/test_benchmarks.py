@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import json
 from functools import partial
 from pathlib import Path
 from types import ModuleType
@@ -10,8 +11,9 @@ from typing import Any
 
 import pytest
 import torch
+from torch import nn
 
-from retain import EWC, GEM, Naive
+from retain import EWC, GEM, Learner, Naive, Optim
 from retain.experiment import Settings
 from retain.streams.sources import read_idx
 
@@ -63,7 +65,9 @@ def test_a_part_of_the_page_is_replaced_and_nothing_else(script: Any) -> None:
         measure.replaced(page, "plain", "new")
 
 
-@pytest.mark.parametrize("name", ["limit", "plain", "peers", "growth", "store", "ewc", "gem", "stacked"])
+@pytest.mark.parametrize(
+    "name", ["limit", "plain", "peers", "growth", "store", "ewc", "gem", "stacked", "cores"]
+)
 def test_the_docs_have_a_place_for_each(script: Any, name: str) -> None:
     measure = script("measure")
     assert "\n\nnew\n\n" in measure.replaced(measure.PAGE.read_text(encoding="utf-8"), name, "new")
@@ -82,6 +86,37 @@ def test_counted_operations_are_those_of_the_formula(script: Any) -> None:
     ewc = script("limit").count(EWC(), settings)
     assert ewc["train"] == naive["train"] and ewc["consolidate"] > 0
     assert script("limit").count(GEM(memory_per_task=5), settings)["train"] > naive["train"]
+
+
+def test_the_step_by_hand_is_the_step_of_naive(script: Any) -> None:
+    torch.manual_seed(0)
+    net = nn.Sequential(nn.Linear(6, 5), nn.ReLU(), nn.Linear(5, 4), nn.ReLU(), nn.Linear(4, 3)).double()
+    x, y = torch.randn(8, 6, dtype=torch.float64), torch.randint(3, (8,))
+    params = [p.detach().clone() for p in net.parameters()]
+    script("limit").descend(params, x, y, lr=0.5)
+    learner = Learner(net, Naive(), Optim(lr=0.5))
+    learner.observe(x, y)
+    for by_hand, theirs in zip(params, learner.params.values(), strict=True):
+        torch.testing.assert_close(by_hand, theirs.detach(), rtol=1e-12, atol=1e-14)
+
+
+def test_rounds_are_added_to_earlier_ones_of_the_same_machine(script: Any, tmp_path: Path) -> None:
+    peers, measure = script("peers"), script("measure")
+    runs = {
+        m: {side: [peers.Run(1.0, 2.0, 0.5, 4.0, 100.0, 0.0, {})] for side in peers.SIDES}
+        for m in ("ewc", "gem")
+    }
+    file = tmp_path / "peers.json"
+    assert peers.before(file, ["gem"], "add") == {}
+    whole = {"machine": measure.machine(), "runs": runs}
+    file.write_text(json.dumps(whole, default=measure.plain))
+    assert peers.before(file, ["gem"], "drop") == {}
+    assert peers.before(file, ["gem"], "keep") == {"ewc": runs["ewc"]}
+    assert peers.before(file, ["gem"], "add") == runs
+    whole["machine"]["processor"] = "another"
+    file.write_text(json.dumps(whole, default=measure.plain))
+    with pytest.raises(ValueError, match="processor another"):
+        peers.before(file, ["gem"], "add")
 
 
 def test_idx_files_are_what_the_library_reads(script: Any, tmp_path: Path) -> None:

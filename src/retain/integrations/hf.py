@@ -34,6 +34,7 @@ from retain.method import Method
 from retain.types import Batch, Classes, Scenario
 
 STATE = "retain.safetensors"
+LENGTH = "length"  # what of ours is in that file beside the method's state
 READ = 256  # examples collated at a time
 
 
@@ -137,9 +138,9 @@ class RetainCallback(TrainerCallback):  # type: ignore[misc,unused-ignore]
 
     def _bind(self, model: nn.Module, batches: list[dict[str, Tensor]], file: Path | str | None) -> None:
         """Put the method around the model, with the state in the file, if any."""
-        found = None if file is None else saved(file, self.method)
+        found = None if file is None else _of_a_trainer(file, saved(file, self.method))
         if self.form is None:
-            length = self.length if found is None else found["extra"]["length"]
+            length = self.length if found is None else found["extra"][LENGTH]
             self.form = Form.of(batches, length, _padding(model))
         if self.kept is None:
             self._model = model
@@ -150,7 +151,7 @@ class RetainCallback(TrainerCallback):  # type: ignore[misc,unused-ignore]
 
     def _save(self, folder: Path) -> None:
         assert self.kept is not None and self.form is not None
-        self.kept.save(folder / STATE, extra={"length": self.form.length}, weights=False)
+        self.kept.save(folder / STATE, extra={LENGTH: self.form.length}, weights=False)
 
     def _enter(self, model: nn.Module, args: Any, kwargs: dict[str, Any]) -> Any:
         """Before the model's forward: the batch, and what the method puts beside it."""
@@ -200,6 +201,16 @@ def _check(args: Any) -> None:
 def _folder(args: Any, state: Any) -> Path:
     """Where the Trainer's checkpoint at this step is."""
     return Path(args.output_dir) / f"checkpoint-{state.global_step}"
+
+
+def _of_a_trainer(file: Path | str, found: dict[str, Any]) -> dict[str, Any]:
+    """What was read, if this callback left it: the Trainer keeps the weights, and our lengths are in it."""
+    if found["weights"] or not isinstance(found["extra"], dict) or LENGTH not in found["extra"]:
+        raise ValueError(
+            f"{file} was not left by RetainCallback: give the {STATE} of the Trainer's output_dir, and load what "
+            "attach has saved by attach"
+        )
+    return found
 
 
 def _padding(model: nn.Module) -> int:

@@ -93,9 +93,8 @@ class GEM(GradientMethod[State]):
         groups = [slice(a, b) for a, b in pairwise(ends)]
         G = group_gradients(problem, params, Batch(*state.past), groups, state.layers)
         g = tree.flatten(grads, names)
-        # row by row: what the first product has read is still in the cache for the second
-        dots, squares = torch.stack([torch.stack((row.dot(g), row.dot(row))) for row in G]).T
-        state.cosine.copy_(dots / (squares.sqrt() * g.norm()).clamp_min(1e-30))
+        dots = G @ g
+        state.cosine.copy_(dots / (G.norm(dim=1) * g.norm()).clamp_min(1e-30))
         violated = bool((dots < 0).any())
         state.violations.add_(violated)
         if not violated:
