@@ -190,6 +190,7 @@ def test_settings_and_data_that_it_cannot_work_with(tmp_path: Path) -> None:
         train(bert(), tmp_path, [RetainCallback(Naive(), start=tmp_path / "none")])
     callback = RetainCallback(Naive())
     train(bert(), tmp_path, [callback], (0,))
+    assert callback.kept is not None
     for extra, weights_too in ((None, True), ({"length": 6}, True), ({"epoch": 3}, False)):
         callback.kept.save(tmp_path / "loop", extra, weights_too)  # as a loop of one's own does
         with pytest.raises(ValueError, match=r"was not left by RetainCallback: give the retain\.safetensors"):
