@@ -21,7 +21,7 @@ import altair as alt
 import torch
 
 import retain
-from measure import Spread, alternate, markdown, parser, publish, ready, tell
+from measure import Spread, alternate, markdown, medians, parser, publish, ready, tell
 from retain.curvature import fisher
 from retain.experiment import Experiment, Settings
 
@@ -108,7 +108,7 @@ def main() -> None:
         f"exact Fisher over {n:,} examples, ten labels, s": seconds,
     }
     table = markdown(("what", "median (least - greatest)"), [[k, v.text()] for k, v in found.items()])
-    note = f"{args.rounds} rounds of {settings.tasks} tasks."
+    note = f"{medians(args.rounds)} of {settings.tasks} tasks."
     publish("ewc", args, {"figures": found, "runs": timed}, table, chart(timed), note)
 
 

@@ -10,8 +10,8 @@ counted; divided by the speed of the best 2048 x 2048 x 2048 float32 product in 
 same round, they give the least time. The share is that time over the time measured. Element-wise work
 (a penalty's pull, soft-max, the optimiser) is not counted: it is part of what keeps a share below 1.
 
-`by hand` is naive's training with its derivatives written out: no autograd, no module, no library. What it falls
-short of the limit is torch's: products of these shapes on this processor, and the reading of a batch.
+`by hand` is naive's training with its derivatives written out: no autograd, no module, no learner; batches are read
+as ever. What it falls short of the limit is products of these shapes on this processor, and reading a batch.
 """
 
 from __future__ import annotations
@@ -98,13 +98,15 @@ def by_hand(settings: Settings) -> Timed:
 
 def descend(params: list[Tensor], x: Tensor, y: Tensor, lr: float) -> None:
     """Move linear layers (weight, bias, weight, ...) with ReLUs between down the mean cross-entropy's gradient."""
-    weights, taken, out = params[::2], [x], x
+    weights, taken = params[::2], [x]
     for w, b in zip(weights, params[1::2], strict=True):
-        out = torch.addmm(b, taken[-1], w.T)
-        taken.append(out.relu_() if w is not weights[-1] else out)
+        taken.append(torch.addmm(b, taken[-1], w.T))
+        if w is not weights[-1]:
+            taken[-1].relu_()
+    *taken, out = taken
     delta = out.softmax(1).scatter_add_(1, y[:, None], out.new_full((len(y), 1), -1)).div_(len(y))
     grads: list[Tensor] = []
-    for w, h in zip(reversed(weights), reversed(taken[:-1]), strict=True):
+    for w, h in zip(reversed(weights), reversed(taken), strict=True):
         grads += [delta.sum(0), delta.T @ h]
         if w is not weights[0]:
             delta = torch.ops.aten.threshold_backward(delta @ w, h, 0)

@@ -57,9 +57,12 @@ class Spread:
         return f"{self.median:{form}} ({self.low:{form}} - {self.high:{form}})"
 
 
-def medians(rounds: int) -> str:
-    """What the figures of so many rounds are, for the line under a table."""
-    return "One round" if rounds == 1 else f"Median (least - greatest) of {rounds} rounds"
+def medians(*rounds: int) -> str:
+    """What the figures of so many rounds are, for the line under a table; of several numbers, one for each row."""
+    low, high = min(rounds), max(rounds)
+    if high == 1:
+        return "One round"
+    return f"Median (least - greatest) of {low if low == high else f'{low} to {high}'} rounds"
 
 
 def parser(doc: str | None, rounds: int) -> argparse.ArgumentParser:
@@ -164,9 +167,10 @@ def machine() -> dict[str, Any]:
 
 def setting(m: Mapping[str, Any]) -> str:
     """The machine in one line of a page."""
-    found, bound, threads = m["versions"], len(m["bound_to"]) or m["cores"], m["threads"]
+    found, bound = m["versions"], len(m["bound_to"]) or m["cores"]
+    threads = "1 thread" if m["threads"] == 1 else f"{m['threads']} threads"
     return (
-        f"{m['processor']}, {bound} of {m['cores']} cores, {threads} thread{'s'[: threads > 1]}; "
+        f"{m['processor']}, {bound} of {m['cores']} cores, {threads}; "
         f"torch {found['torch']}, Python {found['python']}, retain {found['retain']}; {m['day']}"
     )
 

@@ -31,6 +31,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal, get_args
 
@@ -186,18 +187,29 @@ def figures_of(runs: dict[str, list[Run]]) -> dict[str, Any]:
     return {**each, "quicker": quicker, "mean_acc": dict(zip(SIDES, acc, strict=True)), "versions": versions}
 
 
-def before(path: Path, methods: list[str], earlier: Earlier) -> Runs:
+def before(path: Path, methods: list[str], earlier: Earlier, quick: bool) -> Runs:
     """The runs of an earlier call that stay: none, those of other methods, or all.
 
     Raises:
-        ValueError: they are of another machine or of other versions.
+        ValueError: they are of another machine, of other versions or of other work, or the file has none.
     """
     if earlier == "drop" or not path.exists():
         return {}
     whole, here = json.loads(path.read_text()), machine()
-    for what in ("processor", "versions"):
-        if (theirs := whole["machine"][what]) != (ours := here[what]):
-            raise ValueError(f"{path} was measured with {what} {theirs}, this is {ours}: give another --out")
+    if "runs" not in whole:
+        raise ValueError(
+            f"{path} holds medians and no runs, as earlier versions wrote it: give another --out"
+        )
+    theirs = {**whole["machine"], "--quick": whole["options"]["quick"]}
+    for what, ours in {
+        "processor": here["processor"],
+        "versions": here["versions"],
+        "--quick": quick,
+    }.items():
+        if theirs[what] != ours:
+            raise ValueError(
+                f"{path} was measured with {what} {theirs[what]}, this is {ours}: give another --out"
+            )
     return {
         method: {side: [Run(**r) for r in sides[side]] for side in SIDES}
         for method, sides in whole["runs"].items()
@@ -256,7 +268,7 @@ def options() -> tuple[argparse.ArgumentParser, argparse.Namespace]:
     return made, args
 
 
-def measure(args: argparse.Namespace, methods: list[str], kept: Runs) -> tuple[Runs, Any]:
+def run_all(args: argparse.Namespace, methods: list[str], kept: Runs) -> tuple[Runs, Any]:
     """The runs of this call, and what each lam tried gave, if it was chosen here."""
     tried, lam, found = None, args.lam or dict.fromkeys(SIDES, 0.0), {}
     with tempfile.TemporaryDirectory() as folder:
@@ -277,16 +289,17 @@ def measure(args: argparse.Namespace, methods: list[str], kept: Runs) -> tuple[R
 
 def main() -> None:
     made, args = options()
-    methods, path = args.methods.split(","), args.out / "peers.json"
+    methods = args.methods.split(",")
+    earlier = partial(before, args.out / "peers.json", methods, args.earlier, args.quick)
     try:
-        new, tried = measure(args, methods, before(path, methods, args.earlier))
-        kept = before(path, methods, args.earlier)  # once more: another call may have ended meanwhile
+        kept = earlier()
     except ValueError as e:
         made.error(str(e))
+    new, tried = run_all(args, methods, kept)
+    kept = earlier()  # once more: another call may have ended meanwhile
+    none: dict[str, list[Run]] = {side: [] for side in SIDES}
     runs = {
-        method: {
-            side: kept.get(method, {}).get(side, []) + new.get(method, {}).get(side, []) for side in SIDES
-        }
+        method: {side: kept.get(method, none)[side] + new.get(method, none)[side] for side in SIDES}
         for method in METHODS
         if method in kept or method in new
     }
@@ -294,11 +307,10 @@ def main() -> None:
     head = ("method", "library", "in all, s", "training, s", "evaluation, s", "accuracy, %", "peak MB",
             "times quicker", "points better")  # fmt: skip
     table = markdown(head, [row for method, f in found.items() for row in rows(method, f)])
-    counts = sorted({f["quicker"].n for f in found.values()})
+    rounds = medians(*(f["quicker"].n for f in found.values()))
     lams = [", ".join(sorted({f"{r.lam:g}" for r in runs["ewc"][side]})) for side in SIDES if "ewc" in runs]
     strength = f" EWC's lam: {' and '.join(lams)}." if lams else ""
     peer = next(iter(found.values()))["versions"].get("avalanche-lib", "")
-    rounds = medians(counts[0]) if len(counts) == 1 else f"Medians of {counts[0]} to {counts[-1]} rounds"
     note = f"{rounds}; avalanche-lib {peer}.{strength}"
     data = {"methods": found, "runs": runs, "lam_tried": tried}
     publish("peers", args, data, table, chart(found), note)

@@ -31,6 +31,9 @@ def test_spread_and_its_text(script: Any) -> None:
     measure: ModuleType = script("measure")
     assert measure.Spread.of([3.0, 1.0, 2.0]).text() == "2.00 (1.00 - 3.00)"
     assert measure.Spread.of([0.5]).text(".0%") == "50%"
+    assert measure.medians(1) == measure.medians(1, 1) == "One round"
+    assert measure.medians(5) == "Median (least - greatest) of 5 rounds"
+    assert measure.medians(4, 3, 4) == "Median (least - greatest) of 3 to 4 rounds"
 
 
 def test_exponent_is_the_slope_of_the_logarithms(script: Any) -> None:
@@ -107,16 +110,22 @@ def test_rounds_are_added_to_earlier_ones_of_the_same_machine(script: Any, tmp_p
         for m in ("ewc", "gem")
     }
     file = tmp_path / "peers.json"
-    assert peers.before(file, ["gem"], "add") == {}
-    whole = {"machine": measure.machine(), "runs": runs}
+    assert peers.before(file, ["gem"], "add", False) == {}
+    whole = {"machine": measure.machine(), "options": {"quick": False}, "runs": runs}
     file.write_text(json.dumps(whole, default=measure.plain))
-    assert peers.before(file, ["gem"], "drop") == {}
-    assert peers.before(file, ["gem"], "keep") == {"ewc": runs["ewc"]}
-    assert peers.before(file, ["gem"], "add") == runs
+    assert peers.before(file, ["gem"], "drop", False) == {}
+    assert peers.before(file, ["gem"], "keep", False) == {"ewc": runs["ewc"]}
+    assert peers.before(file, ["gem"], "add", False) == runs
+    with pytest.raises(ValueError, match="--quick False, this is True"):
+        peers.before(file, ["gem"], "add", True)
     whole["machine"]["processor"] = "another"
     file.write_text(json.dumps(whole, default=measure.plain))
     with pytest.raises(ValueError, match="processor another"):
-        peers.before(file, ["gem"], "add")
+        peers.before(file, ["gem"], "add", False)
+    del whole["runs"]
+    file.write_text(json.dumps(whole, default=measure.plain))
+    with pytest.raises(ValueError, match="medians and no runs"):
+        peers.before(file, ["gem"], "add", False)
 
 
 def test_idx_files_are_what_the_library_reads(script: Any, tmp_path: Path) -> None:

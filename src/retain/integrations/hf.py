@@ -90,7 +90,7 @@ class RetainCallback(TrainerCallback):  # type: ignore[misc,unused-ignore]
         """A task begins, or goes on from a checkpoint.
 
         Raises:
-            ValueError: arguments of the Trainer, or data, that this cannot work with.
+            ValueError: arguments of the Trainer, data, or a file to start from that this cannot work with.
             FileNotFoundError: the Trainer goes on from a checkpoint that has no state of the method.
         """
         model, loader = more["model"], more["train_dataloader"]
