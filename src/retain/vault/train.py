@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ import torch
 from retain import checkpoint, tree
 from retain.examples import Examples
 from retain.learner import Learner
-from retain.order import Order, batches
+from retain.order import batches
 from retain.run import Interrupted
 from retain.seeds import generator
 from retain.types import HIDDEN, Batch, Task
@@ -32,8 +33,10 @@ def train(
         Interrupted: `stop` said so; with `work` the next call with the same one goes on from here.
         Diverged: the loss became infinite.
     """
-    order = Order(1 if learner.method.traits.closed_form else plan.epochs, None, plan.batch_size)
     examples, held = _validation(task, plan)
+    order = plan.order(len(examples))
+    if learner.method.traits.closed_form:
+        order = replace(order, epochs=1)
     whole = Task(task.index, task.name, examples, None, None, task.classes)
     per_epoch, steps = order.per_epoch(len(examples)), order.steps(len(examples))
     best = _Best(plan.patience if held is not None else None)

@@ -20,7 +20,6 @@ from retain.vault import Plan
 from retain.vault.report import text
 
 FEW = 50  # steps of an update, below which little can have been learned
-ENOUGH = 200  # that are advised then
 
 LEARN = """\
 usage: retain learn PATH DATA [flags]
@@ -104,9 +103,9 @@ def ways_on(path: str, record: dict[str, Any], plan: Plan) -> list[str]:
         "from what is served"
     ]
     n, kind = record["data"]["trained_on"], discover().get(record["method"]["name"])
-    steps = record["cost"]["epochs"] * plan.order.per_epoch(n)
+    steps = record["cost"]["epochs"] * plan.order(n).per_epoch(n)
     if steps < FEW and not (kind and kind.traits.closed_form):
-        more = plan.epochs * math.ceil(ENOUGH / max(steps, 1))
+        more = plan.epochs * math.ceil(FEW / max(steps, 1))
         said.append(
             f"training took {steps} steps alone: a vault made with --epochs {more} (retain init) would learn more "
             "from as few examples"
