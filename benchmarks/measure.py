@@ -175,6 +175,25 @@ def setting(m: Mapping[str, Any]) -> str:
     )
 
 
+def written(path: Path, options: Mapping[str, object]) -> dict[str, Any]:
+    """What an earlier call wrote, to which rounds may be added; empty: nothing.
+
+    Raises:
+        ValueError: it is of another machine, of other versions, or had other options.
+    """
+    if not path.exists():
+        return {}
+    whole, here = json.loads(path.read_text()), machine()
+    theirs = {**whole["machine"], **{f"--{k}": whole["options"].get(k) for k in options}}
+    ours = {k: here[k] for k in ("processor", "versions")} | {f"--{k}": v for k, v in options.items()}
+    for what, value in ours.items():
+        if theirs[what] != value:
+            raise ValueError(
+                f"{path} was measured with {what} {theirs[what]}, this is {value}: give another --out"
+            )
+    return dict(whole)
+
+
 def markdown(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     """A table."""
     lines = [head, ["---"] * len(head), *rows]
