@@ -114,3 +114,7 @@ def test_of_many_examples_some_are_chosen_the_same_in_every_call(monkeypatch: py
     few = found(known, new)
     assert few == found(known, new) and 0 < few.n <= 50 < whole.n
     assert few.contradiction
+    monkeypatch.setattr(module, "MOST", 2000)
+    monkeypatch.setattr(module, "LEAST", 20)
+    monkeypatch.setattr(module, "NUMBERS", 70 * FEATURES)  # of large images fewer
+    assert 20 < found(known, new).n <= 70

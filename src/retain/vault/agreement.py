@@ -18,6 +18,8 @@ from torch import Tensor
 from retain.seeds import generator
 
 MOST = 2000  # examples a side
+NUMBERS = 2**24  # that the examples of a side may hold together, 128 MB; but LEAST examples
+LEAST = 200
 FEWEST = 20  # examples of guards that are worth comparing with
 NEAR = 0.5  # quantile of a class's distances to the nearest other guard up to which an example looks known
 HALF = 0.5  # share of the expected agreement below which labels contradict
@@ -65,7 +67,7 @@ def agreement(known: Rows, new: Rows, seed: int = 0) -> Agreement | None:
     Args:
         known: examples of the guards.
         new: new examples; those whose class no guard holds are left out.
-        seed: of the choice, where there are more than MOST.
+        seed: of the choice, where there are more than MOST, or than fit into NUMBERS.
 
     Returns:
         None where there are fewer than FEWEST guards' examples, or no new one of a class that they hold.
@@ -92,7 +94,8 @@ def agreement(known: Rows, new: Rows, seed: int = 0) -> Agreement | None:
 
 
 def _some(rows: Rows, rng: torch.Generator) -> Rows:
-    return rows.part(torch.randperm(len(rows.y), generator=rng)[:MOST])
+    most = min(MOST, max(LEAST, NUMBERS // rows.x[0].numel()))
+    return rows.part(torch.randperm(len(rows.y), generator=rng)[:most])
 
 
 def _near(known: Tensor, new: Tensor, y: Tensor) -> Tensor:
