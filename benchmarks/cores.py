@@ -77,8 +77,9 @@ def main() -> None:
         "one core": partial(compare, work, args.seeds, every[-1:] if args.core is None else [args.core]),
         "two cores": partial(compare, work, args.seeds, every[-2:]),
     }
-    new = alternate(sides, args.rounds, said)
-    timed = {name: [Timed(**t) for t in before.get(name, [])] + each for name, each in new.items()}
+    old = {name: [Timed(**t) for t in before.get(name, [])] for name in sides}
+    new = alternate(sides, args.rounds, said, len(old["one core"]))
+    timed = {name: old[name] + new[name] for name in sides}
     ratio = Spread.of([a.total / b.total for a, b in zip(*timed.values(), strict=True)])
     rows = [
         [name, Spread.of([t.total for t in each]).text(".1f"), Spread.of([t.run for t in each]).text(".1f"),

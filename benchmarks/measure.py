@@ -106,16 +106,16 @@ def ready(made: argparse.ArgumentParser) -> argparse.Namespace:
 
 
 def alternate(
-    sides: Mapping[str, Callable[[], T]], rounds: int, say: Callable[[T], str]
+    sides: Mapping[str, Callable[[], T]], rounds: int, say: Callable[[T], str], done: int = 0
 ) -> dict[str, list[T]]:
     """What each side gave in each round.
 
     Every second round goes through the sides backwards, so that a machine that grows slower or quicker
-    favours none. `say` makes of a result what is printed at once.
+    favours none; `done` rounds went before. `say` makes of a result what is printed at once.
     """
     found: dict[str, list[T]] = {name: [] for name in sides}
     for n in range(rounds):
-        for name in list(sides)[:: 1 if n % 2 == 0 else -1]:
+        for name in list(sides)[:: 1 if (done + n) % 2 == 0 else -1]:
             result = sides[name]()
             found[name].append(result)
             tell(f"round {n + 1} of {rounds}: {name}: {say(result)}")

@@ -273,7 +273,7 @@ def run_all(args: argparse.Namespace, methods: list[str], kept: Runs) -> tuple[R
             tell(f"{method}:")
             first = len(kept[method]["retain"]) if method in kept else 0
             sides = {side: side_of(bench, side, method, lam[side], first) for side in SIDES}
-            found[method] = alternate(sides, args.rounds, said)
+            found[method] = alternate(sides, args.rounds, said, first)
     return found, tried
 
 

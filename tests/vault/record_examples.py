@@ -22,7 +22,7 @@ MONTHS = ("january", "february", "march", "april", "may")
 SHOES = ("boot", "sandal", "sneaker", "pump", "clog", "loafer", "mule", "brogue", "slipper", "oxford")
 CHURN = ("leaves", "stays", "pauses")
 GATE = Gate(margin=0.05, fewest=200)
-LABELS = {"n": 120, "agree": 110, "expected": 0.92, "p": 1.0, "passed": True}
+LABELS = {"n": 120, "agree": 110, "expected": 0.92, "chance": 0.51, "p": 1.0, "passed": True}
 
 
 def _logits(pred: Tensor, classes: int, rng: torch.Generator) -> Tensor:

@@ -52,14 +52,14 @@ def test_a_candidate_that_is_as_good_and_better_on_the_new_data_passes() -> None
 
 def test_labels_that_contradict_what_is_served_are_refused_first() -> None:
     guards = [guard("january", 1000, 930, 20, 20)]
-    wrong = judge(guards, NEW, Gate(), labels=Agreement(47, 3, 0.93, 1e-9, False))
+    wrong = judge(guards, NEW, Gate(), labels=Agreement(47, 3, 0.93, 0.2, 1e-9, False))
     assert not wrong.passed and wrong.tests == judge(guards, NEW, Gate()).tests
     assert wrong.reason == (
         "refused: the labels contradict what is served: of 47 new examples that look like known ones 3 bear the label "
         "that it gives them, and 44 should; look whether they slipped: if they mean something else now, serve it all "
         "the same"
     )
-    fine = judge(guards, NEW, Gate(), labels=Agreement(47, 40, 0.93, 0.9, True))
+    fine = judge(guards, NEW, Gate(), labels=Agreement(47, 40, 0.93, 0.2, 0.9, True))
     assert fine == judge(guards, NEW, Gate())
 
 

@@ -138,6 +138,42 @@ def test_a_small_update_whose_labels_slipped_is_refused_for_that(copy: Vault) ->
     assert honest.record["gate"]["labels"]["p"] > 0.5 and "labels" not in honest.reason
 
 
+def test_where_no_guard_is_left_there_is_nothing_to_compare_with(tmp_path: Path) -> None:
+    vault = init(tmp_path / "v", "mlp:16", **QUICK)
+    vault.learn(digits((0, 1), 60), "a")
+    vault.forget(task="a")
+    said = {"drifted": False, "findings": ["there is no guard to compare with"], "tests": []}
+    assert vault.watch(digits((0, 1), 30)) == said
+    update = vault.learn(digits((0, 1), 60), "b")
+    assert update.record["drift"] == said and update.record["gate"]["labels"] is None
+
+
+class EndsInSoftmax(nn.Module):
+    """A network that does not end in a linear layer."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.inner = nn.Linear(784, 8)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.inner(x.flatten(1)).log_softmax(1)
+
+
+@pytest.mark.parametrize("task_known", [False, True])
+def test_a_network_that_ends_in_no_linear_layer_is_updated_again(tmp_path: Path, task_known: bool) -> None:
+    settings = {k: v for k, v in QUICK.items() if k != "outputs"}
+    vault = init(tmp_path / "v", EndsInSoftmax(), **settings, task_known=task_known)
+    for classes in ((0, 1), (0, 1)):
+        assert vault.learn(digits(classes, 60)).record["schema"] == 1
+
+
+def test_one_example_is_an_update(tmp_path: Path) -> None:
+    vault = init(tmp_path / "v", "mlp:16", epochs=2)
+    x, y = digits((0, 1), 30)
+    update = vault.learn((x[:1], y[:1]), guard=(x, y))
+    assert update.record["data"]["trained_on"] == 1 and update.record["cost"]["epochs"] == 2
+
+
 def test_where_the_task_is_known_labels_are_not_compared(tmp_path: Path) -> None:
     vault = init(tmp_path / "v", "mlp:16", **QUICK, task_known=True)
     for classes in ((0, 1), (0, 1)):
@@ -485,8 +521,8 @@ def make(shape, outputs):
     assert torch.equal(open_vault(vault.path).predict((x, None)).probabilities, wanted)
 
 
-@pytest.mark.parametrize("n", [81, 33, 129 * 40 + 1, 57])
+@pytest.mark.parametrize("n", [1, 2, 9, 81, 33, 128 * 40 + 1, 57])
 def test_a_batch_that_is_not_given_leaves_no_example_alone(n: int) -> None:
     size = Plan(epochs=5).order(n).batch_size
-    assert 8 <= size <= 140 and n % size != 1
+    assert 8 <= size <= 140 and (n == 1 or n % size != 1)
     assert Plan(epochs=5, batch_size=8).order(n).batch_size == 8

@@ -88,11 +88,13 @@ class Plan:
 
         A batch that is not given leaves no last one of a single example, which BatchNorm cannot take.
         """
+        if self.batch_size is not None:
+            return Order(self.epochs, None, self.batch_size)
         small, large = BATCH
         batch = min(max(n * self.epochs // STEPS, small), large)
-        while n % batch == 1:
+        while n > 1 and n % batch == 1:
             batch += 1
-        return Order(self.epochs, None, self.batch_size or batch)
+        return Order(self.epochs, None, batch)
 
     @property
     def optim(self) -> Optim:

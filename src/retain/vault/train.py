@@ -65,15 +65,22 @@ def train(
     return epochs
 
 
+def trained_on(n: int, plan: Plan) -> int:
+    """How many of an update's n examples move the weights; the others say when to stop."""
+    if plan.patience is None or plan.epochs == 1 or n < 2:
+        return n
+    return n - max(1, round(VALIDATION * n))
+
+
 def _validation(task: Task, plan: Plan) -> tuple[Examples, Examples | None]:
     """The examples to train on, and those that say when to stop."""
     train = task.train
     assert isinstance(train, Examples)
-    if plan.patience is None or plan.epochs == 1:
-        return train, None
     n = len(train)
+    if trained_on(n, plan) == n:
+        return train, None
     order = torch.randperm(n, generator=generator(plan.seed, "validation", task.index))
-    held = max(1, round(VALIDATION * n))
+    held = n - trained_on(n, plan)
     return train.subset(order[held:].sort().values), train.subset(order[:held].sort().values)
 
 

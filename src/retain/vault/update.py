@@ -29,7 +29,7 @@ from retain.vault.errors import BadData, VaultError
 from retain.vault.gate import Verdict, judge
 from retain.vault.guards import Guard
 from retain.vault.judge import Seen, changed, logits_of, per_class
-from retain.vault.look import FIRST, Look, look
+from retain.vault.look import Look, look, nothing
 from retain.vault.plan import Plan
 from retain.vault.prepare import Prepared, prepare
 from retain.vault.records import REPORT, brief, test_of
@@ -212,9 +212,9 @@ class _Updating:
     def _look(self, learner: Learner, old: list[Guard], served: list[Tensor]) -> Look:
         """How the new data differ from what the served version knows."""
         if self.base is None:
-            return Look(FIRST, None)
+            return nothing("the first update: there is nothing to compare with")
         self.progress("comparing the data with what is known", 0, 1)
-        return look(learner, self.base, old, served[:-1], self.p, self.plan)
+        return look(learner, self.base, old, self.p, self.plan, served[:-1])
 
     # ---- training and after ----
 

@@ -223,8 +223,7 @@ class Vault:
         p = prepare(self.read(source), "watched", c, plan, None, stays=False)
         with own_randomness(plan.threads):
             old = guarded.load(self.store, c, plan)
-            served = [logits_of(learner, c, g.x, g.numbers) for g in old]
-            return look(learner, c, old, served, p, plan).watched()
+            return look(learner, c, old, p, plan).watched()
 
     def export(
         self, path: str | Path, kind: Literal["onnx", "torch"] = "onnx", version: int | None = None,

@@ -118,7 +118,11 @@ LEARN: Record = {
         "margin": OrNone(POSITIVE),
         "new_margin": POSITIVE,
         "tests": [TEST],
-        "labels": Absent(OrNone({"n": COUNT, "agree": COUNT, "expected": SHARE, "p": SHARE, "passed": BOOL})),
+        "labels": Absent(
+            OrNone(
+                {"n": COUNT, "agree": COUNT, "expected": SHARE, "chance": SHARE, "p": SHARE, "passed": BOOL}
+            )
+        ),
     },
     "matrix": {
         "measure": Absent(_one_of(*MEASURES)),
