@@ -2,6 +2,7 @@
 
     python benchmarks/cores.py
     python benchmarks/cores.py --epochs 3   # where a run still takes a minute then
+    python benchmarks/cores.py --rounds 2 --add   # two more, to those that are in --out
     python benchmarks/cores.py --quick
 
 Permuted MNIST, 10 tasks of 60,000, 784-256-256-10, batches of 128, five passes, SGD 0.1, naive with 8 seeds: a run
@@ -24,7 +25,7 @@ from pathlib import Path
 
 import altair as alt
 
-from measure import Spread, alternate, markdown, medians, parser, publish, ready
+from measure import Spread, alternate, markdown, medians, parser, publish, ready, written
 from retain.report import find_results
 
 WORK = "permuted --methods naive --tasks 10 --hidden 256,256 --batch-size 128 --optimizer sgd --lr 0.1"
@@ -61,16 +62,24 @@ def main() -> None:
     made = parser(__doc__, rounds=5)
     made.add_argument("--seeds", type=int, default=8, help="runs (8)")
     made.add_argument("--epochs", type=int, default=5, help="passes over each task (5)")
+    made.add_argument("--add", action="store_true", help="add the rounds to those that are in --out")
     args = ready(made)
     every = args.allowed
     if len(every) < 2:
         made.error(f"two cores are needed, this process may use {every}")
     work = QUICK if args.quick else f"{WORK} --epochs {args.epochs}"
+    same = {"epochs": args.epochs, "seeds": args.seeds, "quick": args.quick}
+    try:
+        before = written(args.out / "cores.json", same).get("timed", {}) if args.add else {}
+    except ValueError as e:
+        made.error(str(e))
     sides = {
         "one core": partial(compare, work, args.seeds, every[-1:] if args.core is None else [args.core]),
         "two cores": partial(compare, work, args.seeds, every[-2:]),
     }
-    timed = alternate(sides, args.rounds, said)
+    old = {name: [Timed(**t) for t in before.get(name, [])] for name in sides}
+    new = alternate(sides, args.rounds, said, len(old["one core"]))
+    timed = {name: old[name] + new[name] for name in sides}
     ratio = Spread.of([a.total / b.total for a, b in zip(*timed.values(), strict=True)])
     rows = [
         [name, Spread.of([t.total for t in each]).text(".1f"), Spread.of([t.run for t in each]).text(".1f"),
@@ -81,7 +90,7 @@ def main() -> None:
     chart = alt.Chart(alt.InlineData(values=points)).mark_point(filled=True, size=60)
     chart = chart.encode(x=alt.X("seconds:Q", scale=alt.Scale(zero=True)), y=alt.Y("side:N", title=None))
     table = markdown(("", f"{args.seeds} runs, s", "shortest run, s", "times as fast"), rows)
-    note = f"{medians(args.rounds)}; {args.epochs} passes a task; two cores: a worker on each."
+    note = f"{medians(ratio.n)}; {args.epochs} passes a task; two cores: a worker on each."
     os.sched_setaffinity(0, every[-2:])  # what the page says of the machine is of both
     publish(
         "cores", args, {"timed": timed, "ratio": ratio}, table, chart.properties(width=520, height=90), note

@@ -106,16 +106,16 @@ def ready(made: argparse.ArgumentParser) -> argparse.Namespace:
 
 
 def alternate(
-    sides: Mapping[str, Callable[[], T]], rounds: int, say: Callable[[T], str]
+    sides: Mapping[str, Callable[[], T]], rounds: int, say: Callable[[T], str], done: int = 0
 ) -> dict[str, list[T]]:
     """What each side gave in each round.
 
     Every second round goes through the sides backwards, so that a machine that grows slower or quicker
-    favours none. `say` makes of a result what is printed at once.
+    favours none; `done` rounds went before. `say` makes of a result what is printed at once.
     """
     found: dict[str, list[T]] = {name: [] for name in sides}
     for n in range(rounds):
-        for name in list(sides)[:: 1 if n % 2 == 0 else -1]:
+        for name in list(sides)[:: 1 if (done + n) % 2 == 0 else -1]:
             result = sides[name]()
             found[name].append(result)
             tell(f"round {n + 1} of {rounds}: {name}: {say(result)}")
@@ -173,6 +173,25 @@ def setting(m: Mapping[str, Any]) -> str:
         f"{m['processor']}, {bound} of {m['cores']} cores, {threads}; "
         f"torch {found['torch']}, Python {found['python']}, retain {found['retain']}; {m['day']}"
     )
+
+
+def written(path: Path, options: Mapping[str, object]) -> dict[str, Any]:
+    """What an earlier call wrote, to which rounds may be added; empty: nothing.
+
+    Raises:
+        ValueError: it is of another machine, of other versions, or had other options.
+    """
+    if not path.exists():
+        return {}
+    whole, here = json.loads(path.read_text()), machine()
+    theirs = {**whole["machine"], **{f"--{k}": whole["options"].get(k) for k in options}}
+    ours = {k: here[k] for k in ("processor", "versions")} | {f"--{k}": v for k, v in options.items()}
+    for what, value in ours.items():
+        if theirs[what] != value:
+            raise ValueError(
+                f"{path} was measured with {what} {theirs[what]}, this is {value}: give another --out"
+            )
+    return dict(whole)
 
 
 def markdown(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:

@@ -39,7 +39,7 @@ import altair as alt
 import torch
 from torch import Tensor
 
-from measure import Spread, alternate, machine, markdown, medians, parser, publish, ready, tell
+from measure import Spread, alternate, markdown, medians, parser, publish, ready, tell, written
 from retain.streams.sources import load
 
 DRIVER = Path(__file__).with_name("avalanche_run.py")
@@ -193,23 +193,13 @@ def before(path: Path, methods: list[str], earlier: Earlier, quick: bool) -> Run
     Raises:
         ValueError: they are of another machine, of other versions or of other work, or the file has none.
     """
-    if earlier == "drop" or not path.exists():
+    whole = {} if earlier == "drop" else written(path, {"quick": quick})
+    if not whole:
         return {}
-    whole, here = json.loads(path.read_text()), machine()
     if "runs" not in whole:
         raise ValueError(
             f"{path} holds medians and no runs, as earlier versions wrote it: give another --out"
         )
-    theirs = {**whole["machine"], "--quick": whole["options"]["quick"]}
-    for what, ours in {
-        "processor": here["processor"],
-        "versions": here["versions"],
-        "--quick": quick,
-    }.items():
-        if theirs[what] != ours:
-            raise ValueError(
-                f"{path} was measured with {what} {theirs[what]}, this is {ours}: give another --out"
-            )
     return {
         method: {side: [Run(**r) for r in sides[side]] for side in SIDES}
         for method, sides in whole["runs"].items()
@@ -283,7 +273,7 @@ def run_all(args: argparse.Namespace, methods: list[str], kept: Runs) -> tuple[R
             tell(f"{method}:")
             first = len(kept[method]["retain"]) if method in kept else 0
             sides = {side: side_of(bench, side, method, lam[side], first) for side in SIDES}
-            found[method] = alternate(sides, args.rounds, said)
+            found[method] = alternate(sides, args.rounds, said, first)
     return found, tried
 
 

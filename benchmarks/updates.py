@@ -35,6 +35,7 @@ def main() -> None:
             "mlp:32",
             retain.Replay(memory=200),
             epochs=2,
+            batch_size=128,
             guard_bytes="20KB",
             keep=3,
             margin=20.0,

@@ -3,8 +3,9 @@
     python examples/image_updates.py out/fashion
     python examples/image_updates.py out/digits --data mnist --per-class 300
 
-Writes update-1 to update-5 with two new classes each, `test` with all ten, and `shuffled`: the images of an
-update with the labels of others, as when a column slips. docs/vault.md teaches them to a vault.
+Writes update-1 to update-5 with two new classes each, `test` with all ten, and two folders of images under the names
+of other classes, as when a column slips: `slipped` of the first four classes, each under the name of the next, and
+`shuffled` of all ten. docs/vault.md teaches them to a vault.
 """
 
 from __future__ import annotations
@@ -48,6 +49,8 @@ def main() -> None:
         write(args.out / f"update-{c // 2 + 1}" / names[c], x, rows)
         wrong = names[int(torch.randint(10, (), generator=torch.Generator().manual_seed(c)))]
         write(args.out / "shuffled" / wrong, x, rows[: args.per_class // 5])
+        if c < 4:
+            write(args.out / "slipped" / names[(c + 1) % 4], x, rows[: args.per_class // 5])
     x, y = load(args.data, "test")
     for c in range(10):
         write(args.out / "test" / names[c], x, (y == c).nonzero()[: args.per_class, 0])

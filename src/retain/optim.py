@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import inspect
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, get_args
+from typing import Any, Literal, TypeVar, get_args
 
 import torch
 from torch import Tensor
 
+Kind = TypeVar("Kind", bound=torch.optim.Optimizer)
 Schedule = Literal["constant", "linear", "cosine"]
 
 
@@ -44,11 +46,24 @@ class Optim:
         if self.optimizer == "sgd" and not self.momentum and not self.weight_decay:
             return Descent(params, self.lr)
         if self.optimizer == "sgd":
-            return torch.optim.SGD(
-                params, lr=self.lr, momentum=self.momentum, weight_decay=self.weight_decay, fused=True
-            )
-        kind = torch.optim.Adam if self.optimizer == "adam" else torch.optim.AdamW
+            return SGD(params, lr=self.lr, momentum=self.momentum, weight_decay=self.weight_decay, fused=True)
+        kind = Adam if self.optimizer == "adam" else AdamW
         return kind(params, lr=self.lr, weight_decay=self.weight_decay, fused=True)
+
+
+def _eager(kind: type[Kind]) -> type[Kind]:
+    """The same optimiser, seen by no compiler.
+
+    torch wraps these methods to hide them from its compiler, and loads it for that: two seconds of a process that
+    compiles nothing, as long as torch itself takes.
+    """
+    hidden = ("add_param_group", "zero_grad", "state_dict", "load_state_dict")
+    methods = {name: inspect.unwrap(getattr(kind, name)) for name in hidden}
+    step = torch.no_grad()(inspect.unwrap(kind.step))
+    return type(kind.__name__, (kind,), {**methods, "step": step, "__module__": __name__})
+
+
+SGD, Adam, AdamW = _eager(torch.optim.SGD), _eager(torch.optim.Adam), _eager(torch.optim.AdamW)
 
 
 class Descent:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import copy
 import math
+import subprocess
+import sys
 from typing import Any
 
 import pytest
@@ -95,6 +97,24 @@ def test_an_optimiser_steps_as_torchs_plain_one(optim: Optim, twin: Any) -> None
         two.step()
     for a, b in zip(ours, theirs, strict=True):
         torch.testing.assert_close(a, b, rtol=1e-5, atol=1e-6)
+    assert isinstance(one, type(two)) and type(one).__name__ == type(two).__name__
+
+
+@pytest.mark.parametrize("optimizer", ["adam", "adamw", "sgd"])
+def test_no_optimiser_loads_torchs_compiler(optimizer: str) -> None:
+    code = f"""
+import sys, torch
+from retain import Optim
+p = torch.zeros(3, requires_grad=True)
+p.grad = torch.ones(3)
+made = Optim({optimizer!r}, 0.1, momentum={0.9 if optimizer == "sgd" else 0.0}).build([p])
+made.step()
+made.load_state_dict(made.state_dict())
+made.zero_grad()
+assert p.grad is None and float(p[0]) < 0 and not p.grad_fn
+assert "torch._dynamo" not in sys.modules
+"""
+    subprocess.run([sys.executable, "-c", code], check=True)
 
 
 @given(st.integers(1, 500), st.data())

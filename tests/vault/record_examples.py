@@ -22,6 +22,7 @@ MONTHS = ("january", "february", "march", "april", "may")
 SHOES = ("boot", "sandal", "sneaker", "pump", "clog", "loafer", "mule", "brogue", "slipper", "oxford")
 CHURN = ("leaves", "stays", "pauses")
 GATE = Gate(margin=0.05, fewest=200)
+LABELS = {"n": 120, "agree": 110, "expected": 0.92, "chance": 0.51, "p": 1.0, "passed": True}
 
 
 def _logits(pred: Tensor, classes: int, rng: torch.Generator) -> Tensor:
@@ -98,6 +99,7 @@ def _judged(r: Record, seen: list[Seen], target: str, known: int, names: tuple[s
     r["gate"] = {
         "alpha": GATE.alpha, "margin": None if verdict is None else verdict.margin, "new_margin": GATE.new_margin,
         "tests": [] if verdict is None else [test_of(t) for t in verdict.tests],
+        "labels": LABELS if r["name"] == "april" else None,
     }  # fmt: skip
     is_class = target == "class"
     r["per_class"] = per_class(seen, names) if is_class else []

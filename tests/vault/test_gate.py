@@ -13,6 +13,7 @@ import torch
 
 from retain.vault import gate
 from retain.vault import noninferiority as ni
+from retain.vault.agreement import Agreement
 from retain.vault.errors import VaultError
 from retain.vault.gate import Compared, Gate, judge
 
@@ -47,6 +48,19 @@ def test_a_candidate_that_is_as_good_and_better_on_the_new_data_passes() -> None
     assert january.p == ni.loss_p(20, 20, 1000, said.margin) and january.bound == ni.loss_bound(
         20, 20, 1000, 0.05
     )
+
+
+def test_labels_that_contradict_what_is_served_are_refused_first() -> None:
+    guards = [guard("january", 1000, 930, 20, 20)]
+    wrong = judge(guards, NEW, Gate(), labels=Agreement(47, 3, 0.93, 0.2, 1e-9, False))
+    assert not wrong.passed and wrong.tests == judge(guards, NEW, Gate()).tests
+    assert wrong.reason == (
+        "refused: the labels contradict what is served: of 47 new examples that look like known ones 3 bear the label "
+        "that it gives them, and 44 should; look whether they slipped: if they mean something else now, serve it all "
+        "the same"
+    )
+    fine = judge(guards, NEW, Gate(), labels=Agreement(47, 40, 0.93, 0.2, 0.9, True))
+    assert fine == judge(guards, NEW, Gate())
 
 
 def test_a_guard_that_loses_is_named_with_its_figures() -> None:

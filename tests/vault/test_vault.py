@@ -16,7 +16,7 @@ from torch import nn
 import retain
 from retain.run import Interrupted
 from retain.streams.sources import load
-from retain.vault import BadData, Busy, Damaged, Vault, VaultError, contents, init, open_vault
+from retain.vault import BadData, Busy, Damaged, Plan, Vault, VaultError, contents, init, open_vault
 from retain.vault.prepare import held_out
 
 QUICK: dict[str, Any] = {
@@ -97,8 +97,8 @@ def test_three_processes_are_one_loop_of_the_trainer(tmp_path: Path) -> None:
         rows, _ = held_out(t, plan, given=False)
         train = retain.Examples(torch.from_numpy(x)[rows], t[rows])
         task = retain.Task(i, f"update-{i + 1}", train, None, None, tuple(t.unique().tolist()))
-        learner.begin_task(task, plan.order.steps(len(train)))
-        for xb, yb in retain.batches(train, plan.order, plan.seed, i):
+        learner.begin_task(task, plan.order(len(train)).steps(len(train)))
+        for xb, yb in retain.batches(train, plan.order(len(train)), plan.seed, i):
             learner.observe(xb, yb)
         learner.end_task()
     for k, p in learner.params.items():
@@ -119,6 +119,66 @@ def test_a_label_shuffled_update_is_refused_and_nothing_served_changes(copy: Vau
     assert copy.served == update.version
     assert copy.rollback() == served
     assert [e["event"] for e in copy.history()[-2:]] == ["promote", "rollback"]
+
+
+def test_a_small_update_whose_labels_slipped_is_refused_for_that(copy: Vault) -> None:
+    """Guards of this size cannot tell, and the candidate does know the new labels better."""
+    x, y = digits((0, 1, 2, 3), 10, start=600)
+    seen = copy.watch((x, (y + 1) % 4))
+    assert seen["drifted"] and seen["findings"][-1].startswith("the labels contradict what is served: of ")
+    update = copy.learn((x, (y + 1) % 4), "slipped")
+    assert not update.promoted and update.reason.startswith(
+        "refused: the labels contradict what is served: of "
+    )
+    said = update.record["gate"]["labels"]
+    assert said["n"] >= 8 and said["agree"] <= 1 and said["expected"] > 0.8 and said["p"] < 0.01
+    page = copy.report_path(update.version).read_text(encoding="utf-8")
+    assert f"<b>The labels contradict what is served.</b> Of {said['n']} new examples" in page
+    honest = copy.learn((x, y), "right")
+    assert honest.record["gate"]["labels"]["p"] > 0.5 and "labels" not in honest.reason
+
+
+def test_where_no_guard_is_left_there_is_nothing_to_compare_with(tmp_path: Path) -> None:
+    vault = init(tmp_path / "v", "mlp:16", **QUICK)
+    vault.learn(digits((0, 1), 60), "a")
+    vault.forget(task="a")
+    said = {"drifted": False, "findings": ["there is no guard to compare with"], "tests": []}
+    assert vault.watch(digits((0, 1), 30)) == said
+    update = vault.learn(digits((0, 1), 60), "b")
+    assert update.record["drift"] == said and update.record["gate"]["labels"] is None
+
+
+class EndsInSoftmax(nn.Module):
+    """A network that does not end in a linear layer."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.inner = nn.Linear(784, 8)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.inner(x.flatten(1)).log_softmax(1)
+
+
+@pytest.mark.parametrize("task_known", [False, True])
+def test_a_network_that_ends_in_no_linear_layer_is_updated_again(tmp_path: Path, task_known: bool) -> None:
+    settings = {k: v for k, v in QUICK.items() if k != "outputs"}
+    vault = init(tmp_path / "v", EndsInSoftmax(), **settings, task_known=task_known)
+    for classes in ((0, 1), (0, 1)):
+        assert vault.learn(digits(classes, 60)).record["schema"] == 1
+
+
+def test_one_example_is_an_update(tmp_path: Path) -> None:
+    vault = init(tmp_path / "v", "mlp:16", epochs=2)
+    x, y = digits((0, 1), 30)
+    update = vault.learn((x[:1], y[:1]), guard=(x, y))
+    assert update.record["data"]["trained_on"] == 1 and update.record["cost"]["epochs"] == 2
+
+
+def test_where_the_task_is_known_labels_are_not_compared(tmp_path: Path) -> None:
+    vault = init(tmp_path / "v", "mlp:16", **QUICK, task_known=True)
+    for classes in ((0, 1), (0, 1)):
+        update = vault.learn(digits(classes, 60))
+    assert update.record["gate"]["labels"] is None
 
 
 def test_force_serves_and_is_recorded(copy: Vault) -> None:
@@ -459,3 +519,10 @@ def make(shape, outputs):
     assert torch.equal(open_vault(vault.path, "stranger_nets:make").predict((x, None)).probabilities, wanted)
     monkeypatch.setenv("RETAIN_MODELS", "shop.nets, stranger_nets")
     assert torch.equal(open_vault(vault.path).predict((x, None)).probabilities, wanted)
+
+
+@pytest.mark.parametrize("n", [1, 2, 9, 81, 33, 128 * 40 + 1, 57])
+def test_a_batch_that_is_not_given_leaves_no_example_alone(n: int) -> None:
+    size = Plan(epochs=5).order(n).batch_size
+    assert 8 <= size <= 140 and (n == 1 or n % size != 1)
+    assert Plan(epochs=5, batch_size=8).order(n).batch_size == 8

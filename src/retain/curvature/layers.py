@@ -26,7 +26,11 @@ def deltas(logits: Tensor, layers: dict[str, Layer], grad: Tensor, keep: bool = 
     if not layers:
         return {}
     outputs = [layer.output for layer in layers.values()]
-    found = torch.autograd.grad(logits, outputs, grad, retain_graph=keep, allow_unused=True)
+    with torch.enable_grad():
+        along = (
+            logits * grad
+        ).sum()  # given to it as a gradient, torch loads SymPy: half a second of a process
+    found = torch.autograd.grad(along, outputs, retain_graph=keep, allow_unused=True)
     return {
         name: torch.zeros_like(out) if d is None else d
         for name, out, d in zip(layers, outputs, found, strict=True)
@@ -90,7 +94,8 @@ def covered(problem: Problem, params: Params, x: Tensor, task: Tensor) -> tuple[
     with torch.enable_grad():
         out = problem.logits(leaves, x, task)
         direction = torch.linspace(-1, 1, out.numel(), dtype=out.dtype, device=out.device).view_as(out)
-        exact = torch.autograd.grad(out, [leaves[k] for k in names], direction, allow_unused=True)
+        along = (out * direction).sum()
+        exact = torch.autograd.grad(along, [leaves[k] for k in names], allow_unused=True)
     expected: dict[str, Tensor | None] = dict(zip(names, exact, strict=True))
     logits, layers = problem.trace(params, x, task)
     fitting = []

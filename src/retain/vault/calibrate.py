@@ -7,7 +7,6 @@ from typing import NamedTuple
 
 import torch
 import torch.nn.functional as nnf
-from scipy.optimize import minimize_scalar
 from torch import Tensor
 
 from retain.seeds import generator
@@ -65,6 +64,8 @@ def temperature(logits: Tensor, y: Tensor) -> float:
 
 def _fitted(logits: Tensor, y: Tensor) -> tuple[float, str | None]:
     """The temperature, and why it is 1 where it was not fitted."""
+    from scipy.optimize import minimize_scalar  # slow to import, and needed only here
+
     _check(logits)
     in_play = logits.gather(1, y[:, None])[:, 0].isfinite()
     logits, y = logits[in_play].double(), y[in_play]

@@ -16,7 +16,6 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from scipy.stats import ks_2samp
 from torch import Tensor
 
 from retain.seeds import derive, generator
@@ -146,6 +145,8 @@ def _number_tests(
             counts = np.array([[int((t == v).sum()) for v in (0, 1)] for t in (a, b)])
             tests.append(_shares(counts, 1 + columns, alpha, seed) | {"name": name})
         else:  # Kolmogorov and Smirnov's
+            from scipy.stats import ks_2samp  # slow to import, and needed only here
+
             d, p = ks_2samp(a.numpy(), b.numpy())
             tests.append({"name": name, "p": float(p), "statistic": float(d)})
     return tests

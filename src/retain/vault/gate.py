@@ -17,6 +17,7 @@ from scipy.special import bdtrik, ndtri
 from torch import Tensor
 
 from retain.vault import noninferiority as ni
+from retain.vault.agreement import Agreement
 from retain.vault.errors import VaultError
 
 LEAST = 0.01  # no default margin is smaller
@@ -114,14 +115,18 @@ class Verdict:
     reason: str  # one line
 
 
-def judge(old: Sequence[Compared], new: Compared | None, gate: Gate, names: Sequence[str] = ()) -> Verdict:
-    """Test the candidate on every old guard and on the new data.
+def judge(
+    old: Sequence[Compared], new: Compared | None, gate: Gate, names: Sequence[str] = (),
+    labels: Agreement | None = None,
+) -> Verdict:  # fmt: skip
+    """Test the candidate on every old guard and on the new data, and the labels that it learned from.
 
     Args:
         old: guards of earlier updates.
         new: the held-out part of the new data; None: it has no say.
         gate: settings.
         names: of the classes; where none are given a class is called by its number.
+        labels: of the new data, compared with the served version's answers; None: they have no say.
 
     >>> right = torch.arange(1000) % 10 > 0  # 90 %
     >>> worse = right & (torch.arange(1000) % 20 != 1)  # 85 %
@@ -144,9 +149,14 @@ def judge(old: Sequence[Compared], new: Compared | None, gate: Gate, names: Sequ
     to_new = [_to_new(c, gate, len(moved)) for c in moved]
     tests = [*guards, *classes, *to_new, *([] if new is None else [_better(new)])]
     failed = [t for t in tests if t.gated and not t.passed]
-    reason = _refusal(failed, gate, binary) if failed else _approval(tests, gate, binary)
+    if wrong := labels is not None and labels.contradiction:
+        reason = f"refused: {wrong}; look whether they slipped: if they mean something else now, serve it all the same"
+    elif failed:
+        reason = _refusal(failed, gate, binary)
+    else:
+        reason = _approval(tests, gate, binary)
     margin = max((t.margin for t in guards if t.margin is not None), default=LEAST)
-    return Verdict(not failed, tuple(tests), margin, reason)
+    return Verdict(not (failed or wrong), tuple(tests), margin, reason)
 
 
 def _check(sets: Sequence[Compared]) -> bool:

@@ -18,6 +18,8 @@ from retain.vault.gate import Gate
 
 Target = Literal["class", "multilabel", "regression"]
 LOSSES: dict[str, Loss] = {"class": "cross-entropy", "multilabel": "binary", "regression": "squared"}
+STEPS = 200  # of an update's training, for which a batch size that is not given leaves room
+BATCH = (8, 128)  # between which it lies
 
 
 @dataclass(frozen=True)
@@ -41,7 +43,7 @@ class Plan:
     optimizer: Literal["sgd", "adam", "adamw"] = "adam"  # what moves the weights
     lr: float = 0.001  # learning rate
     schedule: Schedule = "cosine"  # of the learning rate within an update; one that ends at 0 forgets less
-    batch_size: int = 128  # examples a step
+    batch_size: int | None = None  # examples a step; none: 128, of a small update fewer, for 200 steps
     epochs: int = 5  # passes over each update's data, at most
     patience: int | None = None  # stop after so many passes without progress on held-out rows; none: never
     class_weights: Literal["none", "balanced"] = "none"  # rare classes count more
@@ -58,10 +60,10 @@ class Plan:
     threads: int = 1  # that torch computes with; other numbers may give other last bits
 
     def __post_init__(self) -> None:
-        for name in ("outputs", "batch_size", "epochs", "keep", "threads", "guard"):
+        for name in ("outputs", "epochs", "keep", "threads", "guard"):
             _require(getattr(self, name) >= 1, name, ">= 1", getattr(self, name))
         _require(self.guard_sets >= 2, "guard_sets", ">= 2", self.guard_sets)
-        for name in ("patience", "size"):
+        for name in ("patience", "size", "batch_size"):
             value = getattr(self, name)
             _require(value is None or value >= 1, name, ">= 1 or none", value)
         for name in ("margin", "new_margin"):
@@ -76,12 +78,23 @@ class Plan:
             ("schedule", Schedule),
         ):
             check_word(name, getattr(self, name), kind)
-        self.order, self.optim  # noqa: B018  (each checks its own settings)
+        self.optim  # noqa: B018  (it checks its own settings)
 
-    @property
-    def order(self) -> Order:
-        """How an update's examples are gone through."""
-        return Order(self.epochs, None, self.batch_size)
+    def order(self, n: int) -> Order:
+        """How an update's n examples are gone through.
+
+        >>> Plan().order(50_000).batch_size, Plan().order(1_000).batch_size, Plan().order(20).batch_size
+        (128, 25, 8)
+
+        A batch that is not given leaves no last one of a single example, which BatchNorm cannot take.
+        """
+        if self.batch_size is not None:
+            return Order(self.epochs, None, self.batch_size)
+        small, large = BATCH
+        batch = min(max(n * self.epochs // STEPS, small), large)
+        while n > 1 and n % batch == 1:
+            batch += 1
+        return Order(self.epochs, None, batch)
 
     @property
     def optim(self) -> Optim:

@@ -53,9 +53,10 @@ def compared(
     learner = maker.fresh(Naive(), c.preprocessing, c.outputs)
     classes = c.known if plan.target == "class" else ()
     task = Task(0, "all", union, None, None, classes)
-    steps = plan.order.steps(len(union))
+    order = plan.order(len(union))
+    steps = order.steps(len(union))
     learner.begin_task(task, steps)
-    for i, (x, y) in enumerate(batches(union, plan.order, plan.seed, 0)):
+    for i, (x, y) in enumerate(batches(union, order, plan.seed, 0)):
         if i % 64 == 0:
             progress("training from scratch, to compare with", i, steps)
         learner.observe(x, y)

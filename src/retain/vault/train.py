@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ import torch
 from retain import checkpoint, tree
 from retain.examples import Examples
 from retain.learner import Learner
-from retain.order import Order, batches
+from retain.order import batches
 from retain.run import Interrupted
 from retain.seeds import generator
 from retain.types import HIDDEN, Batch, Task
@@ -32,8 +33,10 @@ def train(
         Interrupted: `stop` said so; with `work` the next call with the same one goes on from here.
         Diverged: the loss became infinite.
     """
-    order = Order(1 if learner.method.traits.closed_form else plan.epochs, None, plan.batch_size)
     examples, held = _validation(task, plan)
+    order = plan.order(len(examples))
+    if learner.method.traits.closed_form:
+        order = replace(order, epochs=1)
     whole = Task(task.index, task.name, examples, None, None, task.classes)
     per_epoch, steps = order.per_epoch(len(examples)), order.steps(len(examples))
     best = _Best(plan.patience if held is not None else None)
@@ -62,15 +65,22 @@ def train(
     return epochs
 
 
+def trained_on(n: int, plan: Plan) -> int:
+    """How many of an update's n examples move the weights; the others say when to stop."""
+    if plan.patience is None or plan.epochs == 1 or n < 2:
+        return n
+    return n - max(1, round(VALIDATION * n))
+
+
 def _validation(task: Task, plan: Plan) -> tuple[Examples, Examples | None]:
     """The examples to train on, and those that say when to stop."""
     train = task.train
     assert isinstance(train, Examples)
-    if plan.patience is None or plan.epochs == 1:
-        return train, None
     n = len(train)
+    if trained_on(n, plan) == n:
+        return train, None
     order = torch.randperm(n, generator=generator(plan.seed, "validation", task.index))
-    held = max(1, round(VALIDATION * n))
+    held = n - trained_on(n, plan)
     return train.subset(order[held:].sort().values), train.subset(order[:held].sort().values)
 
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from typing import Any
 
@@ -18,10 +18,10 @@ import torch
 from torch import Tensor
 
 from retain.combine import describe
-from retain.examples import Examples
 from retain.grow import grow
 from retain.learner import Learner
-from retain.vault import auto, calibrate, drift, guarded, scratch
+from retain.vault import auto, calibrate, guarded, scratch
+from retain.vault.agreement import Agreement
 from retain.vault.contents import Contents, Learned, Maker, Progress, own_randomness, read, task_of
 from retain.vault.data import Raw
 from retain.vault.disk import sha256
@@ -29,6 +29,7 @@ from retain.vault.errors import BadData, VaultError
 from retain.vault.gate import Verdict, judge
 from retain.vault.guards import Guard
 from retain.vault.judge import Seen, changed, logits_of, per_class
+from retain.vault.look import Look, look, nothing
 from retain.vault.plan import Plan
 from retain.vault.prepare import Prepared, prepare
 from retain.vault.records import REPORT, brief, test_of
@@ -100,12 +101,12 @@ class _Updating:
         learner = self._learner()
         old = [] if self.base is None else guarded.load(self.store, self.base, self.plan)
         served = self._served(learner, old)
-        found = self._drift(learner, old)
+        found = self._look(learner, old, served)
         began = time.perf_counter()
         epochs = self._train(learner, stop)
         seconds = time.perf_counter() - began
         seen = self._seen(learner, old, served)
-        verdict = self._judge(seen)
+        verdict = self._judge(seen, found.labels)
         temperature, calibration = self._calibrated(seen)
         guards, blobs = guarded.kept(old, self.base, self.p, self.plan)
         contents = replace(self.contents, temperature=temperature, guards=guards, snapshot=learner.snapshot())
@@ -208,16 +209,12 @@ class _Updating:
         latest = self.p.guard.numbers - 1  # as if the new examples were like the latest ones it knows
         return [*outs, logits_of(learner, self.base, self.p.guard.x, latest)]
 
-    def _drift(self, learner: Learner, old: list[Guard]) -> dict[str, Any]:
+    def _look(self, learner: Learner, old: list[Guard], served: list[Tensor]) -> Look:
         """How the new data differ from what the served version knows."""
         if self.base is None:
-            return {
-                "drifted": False,
-                "findings": ["the first update: there is nothing to compare with"],
-                "tests": [],
-            }
+            return nothing("the first update: there is nothing to compare with")
         self.progress("comparing the data with what is known", 0, 1)
-        return drifted(learner, old, self.p, self.plan)
+        return look(learner, self.base, old, self.p, self.plan, served[:-1])
 
     # ---- training and after ----
 
@@ -243,7 +240,7 @@ class _Updating:
             found.append(Seen(g, before, logits_of(learner, self.contents, g.x, g.numbers)))
         return found
 
-    def _judge(self, seen: list[Seen]) -> Verdict | None:
+    def _judge(self, seen: list[Seen], labels: Agreement | None) -> Verdict | None:
         """The gate's verdict; None: there is nothing to compare with."""
         if self.base is None:
             return None
@@ -251,7 +248,8 @@ class _Updating:
         if self.plan.target == "class":  # on the new data all classes count
             y, out = seen[-1].guard.y, seen[-1].candidate
             new = replace(new, candidate=out.argmax(1) == y, to_new=None)
-        return judge(old, new, self.plan.gate, () if self.p.labels is None else self.p.labels.names)
+        names = () if self.p.labels is None else self.p.labels.names
+        return judge(old, new, self.plan.gate, names, labels)
 
     def _calibrated(self, seen: list[Seen]) -> tuple[float, dict[str, Any] | None]:
         """The temperature of the candidate, by the guards, and what it does."""
@@ -265,7 +263,7 @@ class _Updating:
         self,
         verdict: Verdict | None,
         seen: list[Seen],
-        found: dict[str, Any],
+        found: Look,
         calibration: Any,
     ) -> dict[str, Any]:
         """The update's record, as docs/vault-record.md has it."""
@@ -288,12 +286,13 @@ class _Updating:
             "data": self.p.data(),
             "method": describe(self.contents.method),
             "why": self.contents.why,
-            "drift": found,
+            "drift": found.drift,
             "gate": {
                 "alpha": gate.alpha,
                 "margin": None if verdict is None else verdict.margin,
                 "new_margin": gate.new_margin,
                 "tests": [] if verdict is None else [test_of(t) for t in verdict.tests],
+                "labels": None if found.labels is None else asdict(found.labels),
             },
             "matrix": {
                 "measure": "accuracy" if target == "class" else "loss",
@@ -329,28 +328,3 @@ def balanced(y: Tensor, outputs: int) -> Tensor:
     weights = torch.ones(outputs)
     weights[present] = counts[present].mean() / counts[present]
     return weights
-
-
-def drifted(learner: Learner, old: list[Guard], p: Prepared, plan: Plan) -> dict[str, Any]:
-    """The new data beside the guards, in the features of the network as it stands."""
-    labels = torch.cat([g.y for g in old]), p.train.labels()
-    known = torch.cat([_features(learner, g.x) for g in old])
-    new = _features(learner, p.train.stored(torch.arange(len(p.train))))
-    names = () if p.labels is None else p.labels.names
-    unseen = [f"a class that was never seen: {names[c]}" for c in p.new] if names else []
-    return drift.compare(known, new, labels, names, [*unseen, *p.notes], plan.alpha, plan.seed).to_json()
-
-
-def _features(learner: Learner, x: Tensor) -> Tensor:
-    """[N, D] of stored examples: what the last layer takes in, or the logits where that is not known."""
-    examples = Examples(x, torch.zeros(len(x), dtype=torch.int64))
-    problem = learner.start(examples)
-    out = []
-    with torch.no_grad():
-        for rows in torch.arange(len(x)).split(1000):
-            batch = examples.batch(rows)[0]
-            try:
-                out.append(problem.features(learner.params, batch).flatten(1))
-            except ValueError:  # it does not end in a linear layer
-                out.append(learner.predict(batch))
-    return torch.cat(out)

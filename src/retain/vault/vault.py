@@ -20,6 +20,7 @@ from retain.vault.errors import BadData, VaultError
 from retain.vault.export import About, Exported, to_onnx, to_torch
 from retain.vault.guards import Guard
 from retain.vault.judge import Seen, logits_of
+from retain.vault.look import look
 from retain.vault.models import parse_model
 from retain.vault.plan import Charter, Plan
 from retain.vault.prepare import prepare, read_as, targets
@@ -221,7 +222,8 @@ class Vault:
         plan = self.plan
         p = prepare(self.read(source), "watched", c, plan, None, stays=False)
         with own_randomness(plan.threads):
-            return update.drifted(learner, guarded.load(self.store, c, plan), p, plan)
+            old = guarded.load(self.store, c, plan)
+            return look(learner, c, old, p, plan).watched()
 
     def export(
         self, path: str | Path, kind: Literal["onnx", "torch"] = "onnx", version: int | None = None,

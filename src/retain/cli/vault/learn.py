@@ -18,16 +18,17 @@ from retain.methods import discover
 from retain.run import Interrupted
 from retain.vault import Plan
 from retain.vault.report import text
+from retain.vault.train import trained_on
 
 FEW = 50  # steps of an update, below which little can have been learned
-ENOUGH = 200  # that are advised then
 
 LEARN = """\
 usage: retain learn PATH DATA [flags]
 
 One update: a candidate is trained from the version that is served, judged on the guards of every
-earlier update, and served if it is better on the new data and no guard loses more than its
-margin. Otherwise it stays a candidate, the vault serves what it served, and the exit code is 3.
+earlier update, and served if it is better on the new data, no guard loses more than its margin, and
+the labels do not contradict what is served. Otherwise it stays a candidate, the vault serves what it
+served, and the exit code is 3.
 
 DATA: a folder of images with a subfolder a class, .csv, .tsv, .parquet, .npz, .safetensors, or a
 folder that Hugging Face datasets saved.
@@ -103,10 +104,10 @@ def ways_on(path: str, record: dict[str, Any], plan: Plan) -> list[str]:
         f"to serve version {version} all the same: retain promote {name} {version}; the next retain learn goes on "
         "from what is served"
     ]
-    n, kind = record["data"]["trained_on"], discover().get(record["method"]["name"])
-    steps = record["cost"]["epochs"] * plan.order.per_epoch(n)
+    n, kind = trained_on(record["data"]["trained_on"], plan), discover().get(record["method"]["name"])
+    steps = record["cost"]["epochs"] * plan.order(n).per_epoch(n)
     if steps < FEW and not (kind and kind.traits.closed_form):
-        more = plan.epochs * math.ceil(ENOUGH / max(steps, 1))
+        more = plan.epochs * math.ceil(FEW / max(steps, 1))
         said.append(
             f"training took {steps} steps alone: a vault made with --epochs {more} (retain init) would learn more "
             "from as few examples"

@@ -113,7 +113,17 @@ LEARN: Record = {
         "findings": [TEXT],
         "tests": [{"name": TEXT, "p": SHARE, "statistic": NUMBER}],
     },
-    "gate": {"alpha": SHARE, "margin": OrNone(POSITIVE), "new_margin": POSITIVE, "tests": [TEST]},
+    "gate": {
+        "alpha": SHARE,
+        "margin": OrNone(POSITIVE),
+        "new_margin": POSITIVE,
+        "tests": [TEST],
+        "labels": Absent(
+            OrNone(
+                {"n": COUNT, "agree": COUNT, "expected": SHARE, "chance": SHARE, "p": SHARE, "passed": BOOL}
+            )
+        ),
+    },
     "matrix": {
         "measure": Absent(_one_of(*MEASURES)),
         "guards": [TEXT],
