@@ -130,7 +130,7 @@ def test_it_counts_what_a_loop_over_examples_counts() -> None:
     n, agree, expected, chance = by_hand(known, new)
     said = found(known, new)
     assert 0 < n < 50 and (said.n, said.agree) == (n, agree)
-    assert (said.expected, said.chance) == (pytest.approx(expected), pytest.approx(chance))
+    assert said.expected == pytest.approx(expected) and said.chance == pytest.approx(chance)
     half = (expected + chance) / 2
     tail = sum(math.comb(n, k) * half**k * (1 - half) ** (n - k) for k in range(agree + 1))
     assert said.p == pytest.approx(tail) and said.passed is (tail > 0.01)

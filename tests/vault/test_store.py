@@ -276,7 +276,11 @@ def test_two_hundred_publications(store: Store) -> None:
     calls: Counter[int] = Counter()
     before = bytes_of("versions") + bytes_of("blobs")
     for n in range(6, 206):
-        sys.setprofile(lambda frame, event, arg, n=n: calls.update([n] if "call" in event else []))
+
+        def count(frame: object, event: str, arg: object, n: int = n) -> None:
+            calls[n] += "call" in event
+
+        sys.setprofile(count)
         publish(store, n)
         sys.setprofile(None)
     assert store.versions() == [202, 203, 204, 205]
