@@ -26,9 +26,9 @@ LEARN = """\
 usage: retain learn PATH DATA [flags]
 
 One update: a candidate is trained from the version that is served, judged on the guards of every
-earlier update, and served if it is better on the new data, no guard loses more than its margin, and
-the labels do not contradict what is served. Otherwise it stays a candidate, the vault serves what it
-served, and the exit code is 3.
+earlier update, and served if it is better on the new data, no guard loses more than its margin,
+and the labels do not contradict what is served. Otherwise it stays a candidate, the vault serves
+what it served, and the exit code is 3.
 
 DATA: a folder of images with a subfolder a class, .csv, .tsv, .parquet, .npz, .safetensors, or a
 folder that Hugging Face datasets saved.
