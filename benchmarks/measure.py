@@ -100,7 +100,7 @@ def ready(made: argparse.ArgumentParser) -> argparse.Namespace:
             made.error(f"--core must be one of {', '.join(map(str, allowed))}, got {core}")
         os.sched_setaffinity(0, {core})
     torch.set_num_threads(1)
-    # A process's first optimiser loads torch's compiler, some seconds which no side should pay for.
+    # The first of torch's own optimisers in a process loads its compiler, some seconds which no side should pay for.
     torch.optim.SGD([torch.zeros(1, requires_grad=True)])
     return args
 

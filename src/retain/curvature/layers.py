@@ -26,10 +26,9 @@ def deltas(logits: Tensor, layers: dict[str, Layer], grad: Tensor, keep: bool = 
     if not layers:
         return {}
     outputs = [layer.output for layer in layers.values()]
+    # Where a gradient is given to it, torch loads SymPy, half a second of a process: so a sum is differentiated.
     with torch.enable_grad():
-        along = (
-            logits * grad
-        ).sum()  # given to it as a gradient, torch loads SymPy: half a second of a process
+        along = (logits * grad).sum()
     found = torch.autograd.grad(along, outputs, retain_graph=keep, allow_unused=True)
     return {
         name: torch.zeros_like(out) if d is None else d
@@ -94,7 +93,7 @@ def covered(problem: Problem, params: Params, x: Tensor, task: Tensor) -> tuple[
     with torch.enable_grad():
         out = problem.logits(leaves, x, task)
         direction = torch.linspace(-1, 1, out.numel(), dtype=out.dtype, device=out.device).view_as(out)
-        along = (out * direction).sum()
+        along = (out * direction).sum()  # as in `deltas`
         exact = torch.autograd.grad(along, [leaves[k] for k in names], allow_unused=True)
     expected: dict[str, Tensor | None] = dict(zip(names, exact, strict=True))
     logits, layers = problem.trace(params, x, task)

@@ -119,8 +119,9 @@ def _near(known: Tensor, new: Tensor, y: Tensor) -> Tensor:
     for c in y.unique().tolist():
         usual[y == c] = apart[y == c].quantile(NEAR)
     distance, nearest = _squares(new, known).min(1)
-    rounding = 1e-12 * (known.double().square().sum(1).max() if known.is_floating_point() else 0.0)
-    return distance <= usual[nearest] + rounding  # copies have no distance, whatever is computed for it
+    # Copies have no distance, whatever rounding makes of it; whole numbers, as of images, are not rounded.
+    rounding = 1e-12 * torch.linalg.vector_norm(known, dim=1).max() ** 2 if known.is_floating_point() else 0.0
+    return distance <= usual[nearest] + rounding
 
 
 def _squares(a: Tensor, b: Tensor) -> Tensor:

@@ -77,10 +77,10 @@ def _validation(task: Task, plan: Plan) -> tuple[Examples, Examples | None]:
     train = task.train
     assert isinstance(train, Examples)
     n = len(train)
-    if trained_on(n, plan) == n:
+    held = n - trained_on(n, plan)
+    if held == 0:
         return train, None
     order = torch.randperm(n, generator=generator(plan.seed, "validation", task.index))
-    held = n - trained_on(n, plan)
     return train.subset(order[held:].sort().values), train.subset(order[:held].sort().values)
 
 
